@@ -1,0 +1,23 @@
+//! promptgate: an LLM gateway and prompt management system in one binary.
+//!
+//! # Layout
+//!
+//! Read from the top: each room may use those below it, never one above it
+//! (`tests/it/layering.rs` enforces this).
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`cli`] | the commands: `serve`, `demo`, `check`, `mock-provider` |
+//! | [`app`] | builds the parts, starts them, drains them: the only wiring |
+//! | [`proxy`] | the data plane: the stages of a request, in order |
+//! | [`admin`] | the control plane's REST API |
+//! | [`mock_provider`] | a stand-in provider for tests, benchmarks and the demo |
+//! | [`snapshot`] | the compiled table that requests read, and its atomic swap |
+//! | [`telemetry`] | exchange records: encoding, capture, shipping to a sink |
+//! | [`registry`] | durable prompts, versions, deployments, keys (SQLite) |
+//! | [`upstream`] | connections to providers: pool, TLS, timeouts |
+//! | [`provider`] | what each provider kind speaks: paths, credentials, usage |
+//! | [`spool`] | append-only segment files every record goes through |
+//! | [`config`] | TOML to a validated configuration, all problems at once |
+//! | [`metrics`] | every metric family, in one place |
+//! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
