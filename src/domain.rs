@@ -6,5 +6,9 @@
 pub mod content;
 pub mod error;
 pub mod exchange;
+pub mod json;
 pub mod prompt;
 pub mod split;
+pub mod template;
+pub mod variables;
+pub mod version;

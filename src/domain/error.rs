@@ -225,7 +225,7 @@ pub struct ApiError {
     /// The field at fault, as a path: `messages[0].role`.
     pub param: Option<String>,
     /// Machine-readable detail, for instance every problem of a list.
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
 }
 
 impl ApiError {
@@ -244,7 +244,7 @@ impl ApiError {
     }
 
     pub fn details(mut self, details: Value) -> Self {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -257,7 +257,7 @@ impl ApiError {
             "code": self.code.as_str(),
         });
         if let Some(details) = &self.details {
-            error["details"] = details.clone();
+            error["details"] = Value::clone(details);
         }
         json!({ "error": error })
     }
