@@ -22,4 +22,5 @@
 //! | [`metrics`] | every metric family, in one place |
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
 
+pub mod config;
 pub mod domain;
