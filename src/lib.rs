@@ -21,3 +21,5 @@
 //! | [`config`] | TOML to a validated configuration, all problems at once |
 //! | [`metrics`] | every metric family, in one place |
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
+
+pub mod mock_provider;
