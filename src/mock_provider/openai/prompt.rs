@@ -108,6 +108,7 @@ impl<'de> Visitor<'de> for TextVisitor {
         Ok(Text {
             bytes: 4,
             hash: token,
+            is_token: true,
             ..Text::default()
         })
     }
