@@ -52,31 +52,38 @@ impl<'a> Reply<'a> {
 }
 
 /// Makes up `count` words of English-looking sentences; a smaller count gives a prefix of a bigger one's.
-pub(super) fn words(seed: u64, count: usize) -> String {
+fn words(seed: u64, count: usize) -> String {
     let mut text = String::with_capacity(count * 7);
-    for position in 0..count {
-        push_word(&mut text, seed, position);
+    for (position, word) in random_words(seed).take(count).enumerate() {
+        push_word(&mut text, position, word);
     }
     text
 }
 
 /// Makes up text of exactly `size_bytes` bytes, all ASCII.
-pub(super) fn of_size(seed: u64, size_bytes: usize) -> String {
+fn of_size(seed: u64, size_bytes: usize) -> String {
     let mut text = String::with_capacity(size_bytes + 16);
-    for position in 0.. {
+    for (position, word) in random_words(seed).enumerate() {
         if text.len() >= size_bytes {
             break;
         }
-        push_word(&mut text, seed, position);
+        push_word(&mut text, position, word);
     }
     text.truncate(size_bytes);
     text
 }
 
-fn push_word(text: &mut String, seed: u64, position: usize) {
-    // One random number yields ten words of six bits each.
-    let bits = split_mix(split_mix(seed).wrapping_add((position / 10) as u64)) >> (position % 10 * 6);
-    let word = WORDS[(bits & 63) as usize];
+/// Words without end.
+fn random_words(seed: u64) -> impl Iterator<Item = &'static str> {
+    let start = split_mix(seed);
+    (0..).flat_map(move |block| {
+        // One random number yields ten words of six bits each.
+        let bits = split_mix(start.wrapping_add(block));
+        (0..10).map(move |word| WORDS[(bits >> (6 * word) & 63) as usize])
+    })
+}
+
+fn push_word(text: &mut String, position: usize, word: &str) {
     if position > 0 {
         text.push(' ');
     }
