@@ -24,3 +24,4 @@
 
 pub mod config;
 pub mod domain;
+pub mod mock_provider;
