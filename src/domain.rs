@@ -11,5 +11,6 @@ pub mod price;
 pub mod prompt;
 pub mod split;
 pub mod template;
+pub mod usage;
 pub mod variables;
 pub mod version;

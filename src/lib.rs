@@ -22,6 +22,15 @@
 //! | [`metrics`] | every metric family, in one place |
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
 
+pub mod admin;
 pub mod config;
 pub mod domain;
+pub mod metrics;
 pub mod mock_provider;
+pub mod provider;
+pub mod proxy;
+pub mod registry;
+pub mod snapshot;
+pub mod spool;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,36 @@
+//! The data plane.
+//!
+//! A request is a straight line through [`pipeline`], and the files are its stages in order:
+//!
+//! ```text
+//! admit     the key, the generation waited for, the body within its limits
+//! reference which prompt is meant, from any of the places that may say so
+//! resolve   the prompt, its version and variant: a pure function of the snapshot
+//! shape     the body for the provider, rendered or passed through
+//! forward   attempts against the model's targets
+//! relay     the answer's bytes to the caller, watched for usage
+//! finish    the record, before the last bytes leave
+//! ```
+//!
+//! [`exchange::Exchange`] is the context that goes along; its `Drop` records every exit that is not a return.
+
+mod admit;
+mod answer;
+mod exchange;
+mod feedback;
+mod finish;
+mod forward;
+mod models;
+mod pipeline;
+mod reference;
+mod relay;
+mod render;
+mod resolve;
+mod route;
+mod series;
+mod shape;
+mod worker;
+
+pub use answer::Body;
+pub use pipeline::serve;
+pub use worker::{Settings, Worker, WorkerParts};

@@ -1,0 +1,185 @@
+//! Last stage: the record and the metrics of an exchange, made once.
+
+use super::exchange::{Captured, Exchange};
+use super::series::{Labels, Observation};
+use crate::config::Capture;
+use crate::domain::error::{ErrorCode, ErrorKind};
+use crate::domain::exchange::{Attempt, ExchangeRecord, Outcome};
+use crate::domain::usage::Usage;
+use crate::telemetry::Ticket;
+
+impl Exchange {
+    /// Records the exchange; what is done afterwards no longer changes it.
+    ///
+    /// The record is durable once the ticket is flushed; an answer's last bytes wait for that.
+    pub fn record(&mut self, outcome: Outcome, status: u16, error: Option<ErrorCode>) -> Ticket {
+        self.recorded = true;
+        self.upstream_ended();
+        let usage = self.call.facts.usage.unwrap_or_default();
+        let cost = self.cost(usage);
+        let total = self.started.elapsed();
+        let upstream = self.times.upstream.unwrap_or_default();
+        let overhead = total.saturating_sub(upstream).saturating_sub(self.times.body);
+        self.worker.series.observe(
+            &self.labels(),
+            &Observation {
+                endpoint: self.endpoint,
+                outcome,
+                usage,
+                cost_nanodollars: cost,
+                total,
+                overhead,
+                upstream: self.times.upstream,
+                first_token: self.times.first_token,
+            },
+        );
+        let keep_content = self.worker.settings.capture == Capture::Full;
+        let limit = if keep_content {
+            self.worker.settings.capture_max_field
+        } else {
+            0
+        };
+        let assembled;
+        let (response, assembly_truncated): (&[u8], bool) = match &self.content.response {
+            Captured::Nothing => (b"", false),
+            Captured::Body(body) => (body, false),
+            Captured::Part(body) => (body, true),
+            Captured::Stream(assembly) if keep_content => {
+                assembled = assembly.to_json();
+                (&assembled, assembly.truncated)
+            }
+            Captured::Stream(_) => (b"", false),
+        };
+        let (variables, variables_truncated) = cut(&self.content.variables, limit);
+        let (request, request_truncated) = cut(&self.content.request, limit);
+        // An assembled message stays valid JSON: its text was cut, not its form.
+        let (response, response_truncated) = match self.content.response {
+            Captured::Stream(_) => (response, assembly_truncated),
+            _ => cut(response, limit),
+        };
+        let prompt = self.prompt.as_ref();
+        let call = &self.call;
+        let attempts: Vec<Attempt<'_>> = call
+            .attempts
+            .iter()
+            .map(|attempt| Attempt {
+                target: &attempt.target,
+                status: attempt.status,
+                duration_us: micros(attempt.duration),
+                error: attempt.error,
+            })
+            .collect();
+        let record = ExchangeRecord {
+            exchange_id: self.id,
+            started_at: self.started_at,
+            node: &self.worker.settings.node,
+            generation: self.state.generation,
+            config_hash: &self.state.config_hash,
+            key_id: &self.key_id,
+            environment: &self.environment,
+            unit: &self.caller.unit,
+            user: &self.caller.user,
+            session: &self.caller.session,
+            tags: self
+                .caller
+                .tags
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect(),
+            trace_id: &self.caller.trace_id,
+            span_id: &self.caller.span_id,
+            client_retries: self.caller.retries,
+            prompt_id: prompt.map_or("", |prompt| &prompt.id),
+            version: prompt.map_or(0, |prompt| prompt.version),
+            variant: prompt.map_or("", |prompt| &prompt.variant),
+            assignment: prompt.map_or("", |prompt| prompt.assignment),
+            deployment: prompt.map_or(0, |prompt| prompt.deployment),
+            experiment_id: "",
+            document_ids: prompt.map_or_else(Vec::new, |p| p.document_ids.iter().map(String::as_str).collect()),
+            endpoint: self.endpoint,
+            streaming: call.streaming,
+            request_model: &call.request_model,
+            response_model: &call.facts.model,
+            provider: call.target.as_ref().map_or("", |target| &target.endpoint.name),
+            target: attempts.last().map_or("", |attempt| attempt.target),
+            attempts,
+            cache_status: "",
+            outcome: outcome.as_str(),
+            error_kind: error_kind(outcome, error),
+            error_code: error.map_or("", ErrorCode::as_str),
+            status_code: status,
+            finish_reason: &call.facts.finish_reason,
+            response_id: &call.facts.id,
+            upstream_request_id: &call.upstream_request_id,
+            total_us: micros(total),
+            upstream_us: micros(upstream),
+            time_to_first_token_us: self.times.first_token.map_or(0, micros),
+            overhead_us: micros(overhead),
+            queue_us: 0,
+            input_tokens: usage.input,
+            cached_input_tokens: usage.cached_input,
+            output_tokens: usage.output,
+            reasoning_tokens: usage.reasoning,
+            total_tokens: usage.total,
+            tokens_estimated: false,
+            cost_nanodollars: cost,
+            request_bytes: self.content.request_bytes,
+            response_bytes: self.content.response_bytes,
+            variables,
+            request,
+            response,
+            variables_truncated,
+            request_truncated,
+            response_truncated: keep_content && (response_truncated || assembly_truncated),
+        };
+        self.worker.recorder.exchange(&record)
+    }
+
+    fn cost(&self, usage: Usage) -> u64 {
+        if usage == Usage::default() {
+            return 0;
+        }
+        if let Some(rates) = &self.call.rates {
+            let (input, cached, output) = (usage.input.into(), usage.cached_input.into(), usage.output.into());
+            return rates.cost(input, cached, output);
+        }
+        let prices = &self.worker.settings.prices;
+        let seconds = self.started_at / 1_000_000;
+        let (input, cached, output) = (usage.input.into(), usage.cached_input.into(), usage.output.into());
+        prices
+            .cost(&self.call.upstream_model, seconds, input, cached, output)
+            .unwrap_or(0)
+    }
+
+    fn labels(&self) -> Labels<'_> {
+        let prompt = self.prompt.as_ref();
+        Labels {
+            prompt: prompt.map_or("", |prompt| &prompt.id),
+            version: prompt.map_or(0, |prompt| prompt.version),
+            variant: prompt.map_or("", |prompt| &prompt.variant),
+            environment: &self.environment,
+            model: self.call.model.as_deref().unwrap_or("other"),
+            provider: self.call.target.as_ref().map_or("", |target| &target.endpoint.name),
+        }
+    }
+}
+
+fn error_kind(outcome: Outcome, error: Option<ErrorCode>) -> &'static str {
+    match (error, outcome) {
+        (Some(code), _) => code.kind().as_str(),
+        (None, Outcome::ClientDisconnected) => ErrorKind::ClientDisconnected.as_str(),
+        (None, Outcome::ClientError | Outcome::UpstreamError) => ErrorKind::UpstreamRejected.as_str(),
+        (None, _) => "",
+    }
+}
+
+fn cut(bytes: &[u8], limit: usize) -> (&[u8], bool) {
+    match bytes.get(..limit) {
+        Some(beginning) if bytes.len() > limit => (beginning, limit > 0),
+        _ => (bytes, false),
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    duration.as_micros() as u64
+}

@@ -1,0 +1,359 @@
+//! The path of a request, in one place.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::admit::{self, Admitted, BodyError};
+use super::answer::{self, Answer, Body};
+use super::exchange::{Exchange, PromptFacts, UNIT_HEADER, label};
+use super::forward::{self, Attempted};
+use super::reference::{self, Reference};
+use super::relay::relay;
+use super::resolve::{self, Choice, Resolved};
+use super::route::{self, Route};
+use super::shape::{self, Shaped};
+use super::worker::Worker;
+use super::{feedback, models, render};
+use crate::domain::error::{ApiError, ErrorCode};
+use crate::domain::json::{self, Fields};
+use crate::domain::variables;
+use crate::domain::version::CompiledVersion;
+use crate::snapshot::{Key, PinnedError, Snapshot};
+
+/// What the stages before the relay end with.
+enum Reply {
+    /// A provider's answer, and whether its usage chunk is withheld.
+    Upstream(Attempted, bool),
+    Own(Value),
+}
+
+enum Failure {
+    Refused(ApiError),
+    /// The caller left; the exchange's drop records it.
+    Gone,
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Answers one request.
+///
+/// Cancel safe: dropped before its end, the exchange is recorded as the caller's leaving.
+pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let mut exchange = Exchange::begin(&worker, &head, &worker.cell.load());
+    Ok(match stages(&mut exchange, &head, body).await {
+        Ok(Reply::Upstream(attempted, withhold_usage)) => relay(exchange, attempted, withhold_usage).await,
+        Ok(Reply::Own(value)) => answer::own(exchange, &value).await,
+        Err(Failure::Refused(error)) => answer::refuse(exchange, error).await,
+        Err(Failure::Gone) => Response::new(Body::Whole(None)),
+    })
+}
+
+async fn stages(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Reply, Failure> {
+    let route = route::find(&head.method, head.uri.path());
+    exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
+    let admitted = admit::admit(exchange, &head.headers).await?;
+    match route? {
+        Route::Models => Ok(Reply::Own(models::list(&admitted))),
+        Route::Feedback => {
+            let body = read(exchange, head, body).await?;
+            Ok(Reply::Own(feedback::take(exchange, &body).await?))
+        }
+        Route::ChatCompletions => {
+            let body = read(exchange, head, body).await?;
+            chat(exchange, head, admitted, &body, None, false).await
+        }
+        Route::PromptCompletions(name) => {
+            let body = read(exchange, head, body).await?;
+            chat(exchange, head, admitted, &body, Some(&name), false).await
+        }
+        Route::Render(name) => {
+            let body = read(exchange, head, body).await?;
+            chat(exchange, head, admitted, &body, Some(&name), true).await
+        }
+    }
+}
+
+async fn read(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Bytes, Failure> {
+    match admit::read_body(exchange, &head.headers, body).await {
+        Ok(body) => Ok(body),
+        Err(BodyError::Refused(error)) => Err(Failure::Refused(error)),
+        Err(BodyError::Gone) => Err(Failure::Gone),
+    }
+}
+
+/// A chat completion, or with `render_only` what it would send.
+async fn chat(
+    exchange: &mut Exchange,
+    head: &Parts,
+    admitted: Admitted,
+    body: &Bytes,
+    path: Option<&str>,
+    render_only: bool,
+) -> Result<Reply, Failure> {
+    let fields = parse(body, path.is_some())?;
+    let from_header = reference::header_variables(&head.headers)?;
+    let reference = reference::find(&fields, &head.headers, path, from_header.as_deref())?;
+    note_caller(exchange, head, &fields);
+    match reference {
+        None => raw(exchange, head, &admitted, &fields, body).await,
+        Some(reference) => prompted(exchange, head, admitted, &fields, body, reference, render_only).await,
+    }
+}
+
+async fn raw(
+    exchange: &mut Exchange,
+    head: &Parts,
+    admitted: &Admitted,
+    fields: &Fields<'_>,
+    body: &Bytes,
+) -> Result<Reply, Failure> {
+    if !admitted.key.raw {
+        let why = "this key may only use prompts; send \"prompt\": {\"id\": \"…\"}";
+        return Err(ApiError::new(ErrorCode::NotAllowed, why).param("prompt").into());
+    }
+    let Some(requested) = fields.get("model").and_then(json::as_str) else {
+        return Err(model_missing("the request has no prompt and names no model").into());
+    };
+    for field in fields
+        .0
+        .iter()
+        .filter(|field| reference::FIELDS.contains(&field.name.as_ref()))
+    {
+        exchange.call.ignored.push(field.name.clone().into_owned());
+    }
+    let (snapshot, key) = (&admitted.snapshot, &admitted.key);
+    let upstream = route_model(exchange, snapshot, key, &requested)?;
+    let shaped = shape::raw(fields, body, &requested, &upstream);
+    send(exchange, head, shaped).await
+}
+
+async fn prompted(
+    exchange: &mut Exchange,
+    head: &Parts,
+    admitted: Admitted,
+    fields: &Fields<'_>,
+    body: &Bytes,
+    reference: Reference<'_>,
+    render_only: bool,
+) -> Result<Reply, Failure> {
+    let forced = head
+        .headers
+        .get(resolve::VARIANT_HEADER)
+        .and_then(|value| value.to_str().ok());
+    let Admitted { snapshot, key } = admitted;
+    let resolved = {
+        let own_id = exchange.id.to_string();
+        let unit = unit(head, fields);
+        let unit = unit.as_deref().unwrap_or(&own_id);
+        resolve::resolve(&snapshot, &key, &reference, unit.as_bytes(), forced)?
+    };
+    note_prompt(exchange, &resolved);
+    let version = compiled(exchange, &resolved).await?;
+    let (values, unknown) = variables::check(&version.variables, reference.variables, version.strict)?;
+    note_variables(exchange, body, reference.variables, &version, &values);
+    let settings = Arc::clone(&exchange.worker.settings);
+    let messages = shape::messages(&version, &values, fields.get("messages"), settings.max_render_bytes)?;
+    let parameters = shape::parameters(&version, fields)?;
+    let ignored = parameters.ignored.iter().map(|name| (*name).to_owned());
+    exchange
+        .call
+        .ignored
+        .extend(ignored.chain(unknown.iter().map(|name| format!("variables.{name}"))));
+
+    let callers = fields
+        .get("model")
+        .and_then(json::as_str)
+        .filter(|model| !model.starts_with("prompt/"));
+    let own = version.model.as_deref();
+    let requested = if version.model_override {
+        callers.as_deref().or(own)
+    } else {
+        own.or(callers.as_deref())
+    };
+    if render_only {
+        return Ok(Reply::Own(render::answer(exchange, requested, &messages, &parameters)?));
+    }
+    let Some(requested) = requested else {
+        return Err(model_missing("neither the prompt's version nor the request names a model").into());
+    };
+    let upstream = route_model(exchange, &snapshot, &key, requested)?;
+    drop(snapshot);
+    let shaped = shape::prompted(fields, &messages, &parameters, &upstream);
+    send(exchange, head, shaped).await
+}
+
+async fn send(exchange: &mut Exchange, head: &Parts, shaped: Shaped) -> Result<Reply, Failure> {
+    let Some(target) = exchange.call.target.clone() else {
+        return Err(ApiError::new(ErrorCode::Internal, "no target was chosen").into());
+    };
+    exchange.content.request = shaped.body.clone();
+    let attempted = forward::forward(exchange, &target, &head.headers, shaped.body).await?;
+    Ok(Reply::Upstream(attempted, shaped.withhold_usage))
+}
+
+/// Splits the body into its fields. A prompt named in the path needs no body.
+fn parse(body: &Bytes, may_be_empty: bool) -> Result<Fields<'_>, ApiError> {
+    if body.is_empty() && may_be_empty {
+        return Ok(Fields::default());
+    }
+    let text = std::str::from_utf8(body).map_err(|error| {
+        ApiError::new(
+            ErrorCode::InvalidJson,
+            format!("the body is not UTF-8 at byte {}", error.valid_up_to()),
+        )
+    })?;
+    serde_json::from_str(text).map_err(|error| {
+        ApiError::new(
+            ErrorCode::InvalidJson,
+            format!("the body is not a JSON object: {error}"),
+        )
+    })
+}
+
+/// The text that sticks to a variant: header, `safety_identifier`, `user`.
+fn unit<'a>(head: &'a Parts, fields: &Fields<'a>) -> Option<std::borrow::Cow<'a, str>> {
+    let header = head
+        .headers
+        .get(UNIT_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .filter(|unit| !unit.is_empty());
+    header.map(Into::into).or_else(|| user(fields))
+}
+
+fn user<'a>(fields: &Fields<'a>) -> Option<std::borrow::Cow<'a, str>> {
+    let named = |name| fields.get(name).and_then(json::as_str).filter(|text| !text.is_empty());
+    named("safety_identifier").or_else(|| named("user"))
+}
+
+fn note_caller(exchange: &mut Exchange, head: &Parts, fields: &Fields<'_>) {
+    exchange.call.streaming = shape::wants_stream(fields);
+    if let Some(model) = fields.get("model").and_then(json::as_str) {
+        exchange.call.request_model = label(&model);
+    }
+    let user = user(fields);
+    exchange.caller.user = exchange.pseudonym(user.as_deref().unwrap_or_default());
+    exchange.caller.unit = match unit(head, fields) {
+        Some(unit) if Some(&unit) == user.as_ref() => exchange.caller.user.clone(),
+        Some(unit) => exchange.pseudonym(&unit),
+        None => String::new(),
+    };
+    let metadata: Option<Fields<'_>> = fields
+        .get("metadata")
+        .and_then(|raw| serde_json::from_str(raw.get()).ok());
+    for field in metadata.iter().flat_map(|metadata| &metadata.0).take(16) {
+        if let Some(value) = json::as_str(field.value) {
+            exchange.caller.tags.push((label(&field.name), label(&value)));
+        }
+    }
+}
+
+fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
+    exchange.environment = Arc::clone(&resolved.environment);
+    let prompt = &resolved.prompt;
+    exchange.prompt = Some(match &resolved.choice {
+        Choice::Live { live, arm, forced } => PromptFacts {
+            id: Arc::clone(&prompt.id),
+            id_header: prompt.id_header.clone(),
+            version: arm.version,
+            version_header: arm.version_header.clone(),
+            variant: Arc::clone(&arm.variant),
+            variant_header: arm.variant_header.clone(),
+            assignment: if *forced { "forced" } else { "split" },
+            deployment: live.deployment,
+            document_ids: Vec::new(),
+        },
+        Choice::Pinned(version) => PromptFacts {
+            id: Arc::clone(&prompt.id),
+            id_header: prompt.id_header.clone(),
+            version: *version,
+            version_header: http::HeaderValue::from(*version),
+            variant: "pinned".into(),
+            variant_header: http::HeaderValue::from_static("pinned"),
+            assignment: "pinned",
+            deployment: 0,
+            document_ids: Vec::new(),
+        },
+    });
+}
+
+async fn compiled(exchange: &Exchange, resolved: &Resolved) -> Result<Arc<CompiledVersion>, ApiError> {
+    let prompt = &resolved.prompt;
+    let broken = |why: &str| {
+        tracing::error!(prompt = %prompt.id, why, "a stored version cannot be used");
+        ApiError::new(
+            ErrorCode::Internal,
+            "this version cannot be used by this build, the log says why",
+        )
+    };
+    match &resolved.choice {
+        Choice::Live { arm, .. } => arm.compiled.clone().map_err(|why| broken(&why)),
+        Choice::Pinned(version) => {
+            exchange
+                .worker
+                .pinned
+                .get(&prompt.id, *version)
+                .await
+                .map_err(|error| match &error {
+                    PinnedError::Broken(why) => broken(why),
+                    PinnedError::Missing => ApiError::new(ErrorCode::VersionNotFound, error.to_string()),
+                    PinnedError::Registry(why) => {
+                        tracing::warn!(why, "cannot read a pinned version");
+                        ApiError::new(ErrorCode::Unavailable, "the version cannot be read now, try again")
+                    }
+                })
+        }
+    }
+}
+
+fn note_variables(
+    exchange: &mut Exchange,
+    body: &Bytes,
+    given: Option<&RawValue>,
+    version: &CompiledVersion,
+    values: &variables::Values<'_>,
+) {
+    if let Some(given) = given {
+        exchange.content.variables = share(body, given.get().as_bytes());
+    }
+    if let Some(prompt) = &mut exchange.prompt {
+        prompt.document_ids = variables::document_ids(&version.variables, values);
+    }
+}
+
+/// Returns `part` as a slice of `body` if it is one, or else a copy.
+fn share(body: &Bytes, part: &[u8]) -> Bytes {
+    let start = (part.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    match start.checked_add(part.len()) {
+        Some(end) if end <= body.len() => body.slice(start..end),
+        _ => Bytes::copy_from_slice(part),
+    }
+}
+
+/// Chooses model and target, and returns the model's name upstream.
+fn route_model(exchange: &mut Exchange, snapshot: &Snapshot, key: &Key, requested: &str) -> Result<Arc<str>, ApiError> {
+    let model = resolve::model(snapshot, key, requested)?;
+    let target = model.pick(exchange.worker.roll());
+    let upstream = target.model.clone().unwrap_or_else(|| requested.into());
+    let call = &mut exchange.call;
+    call.model = Some(Arc::clone(&model.name));
+    call.rates = model.rates;
+    call.upstream_model = Arc::clone(&upstream);
+    call.target = Some(Arc::clone(target));
+    Ok(upstream)
+}
+
+fn model_missing(why: &str) -> ApiError {
+    ApiError::new(ErrorCode::ModelMissing, format!("{why}; name one in \"model\"")).param("model")
+}

@@ -1,0 +1,394 @@
+//! An answer relayed as it comes.
+//!
+//! Events are forwarded as the bytes that came, an incomplete one once it is complete. The terminal event (`[DONE]`) waits
+//! until the record is durable; of an answer that is no event stream, the last piece does. A failure after the first byte
+//! is an error event in the stream, which then ends.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::Sleep;
+
+use super::{broken, outcome_of};
+use crate::domain::error::{ApiError, ErrorCode};
+use crate::domain::exchange::Outcome;
+use crate::provider::openai::{Assembly, EventKind};
+use crate::provider::sse::{self, Piece, Splitter};
+use crate::proxy::answer;
+use crate::proxy::exchange::{Captured, Exchange};
+use crate::telemetry::Flushed;
+use crate::upstream::UpstreamBody;
+
+/// After its terminal event, a provider gets this long to end its answer, so that the connection can be kept.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Time limits of the rest of an answer.
+pub struct Limits {
+    pub idle: Duration,
+    pub deadline: Instant,
+}
+
+impl Limits {
+    /// Returns the error of whichever limit has passed.
+    pub fn passed(&self) -> ApiError {
+        let why = if Instant::now() >= self.deadline {
+            "the provider's answer took too long in all (timeouts.total)".to_owned()
+        } else {
+            format!(
+                "the provider sent nothing for {} s (timeouts.idle)",
+                self.idle.as_secs_f64()
+            )
+        };
+        ApiError::new(ErrorCode::UpstreamTimeout, why)
+    }
+}
+
+/// The body of a relayed answer.
+pub struct Relay {
+    exchange: Exchange,
+    upstream: Option<UpstreamBody>,
+    limits: Limits,
+    mode: Mode,
+    /// Bytes that may leave.
+    ready: VecDeque<Bytes>,
+    phase: Phase,
+    timer: Pin<Box<Sleep>>,
+    /// Since when we have been waiting for the provider.
+    waiting_since: Instant,
+    waiting: bool,
+    announced: Option<u64>,
+}
+
+enum Mode {
+    Events {
+        splitter: Splitter,
+        withhold_usage: bool,
+        /// An in-band error or a malformed event came by.
+        failed: bool,
+        finished: bool,
+    },
+    Opaque {
+        /// The piece that waits for the next one, or for the record.
+        last: Bytes,
+        status: StatusCode,
+        kept: Vec<u8>,
+        limit: usize,
+    },
+}
+
+enum Phase {
+    Relaying,
+    /// The record is being made durable; then these bytes may leave.
+    Holding(Flushed, Bytes, Then),
+    /// Everything has left; the provider may end its answer.
+    Lingering(Instant),
+    Ended,
+    /// The caller must see that the answer is incomplete.
+    Broken,
+}
+
+#[derive(Clone, Copy)]
+enum Then {
+    Linger,
+    End,
+    Break,
+}
+
+impl Relay {
+    /// Relays an event stream.
+    pub fn events(mut exchange: Exchange, upstream: UpstreamBody, limits: Limits, withhold_usage: bool) -> Box<Self> {
+        let settings = &exchange.worker.settings;
+        let limit = match settings.capture {
+            crate::config::Capture::Full => settings.capture_max_field,
+            crate::config::Capture::Metadata => 0,
+        };
+        exchange.content.response = Captured::Stream(Box::new(Assembly::new(limit)));
+        let mode = Mode::Events {
+            splitter: Splitter::default(),
+            withhold_usage,
+            failed: false,
+            finished: false,
+        };
+        Self::new(exchange, upstream, limits, mode)
+    }
+
+    /// Relays an answer that is too large to hold, after its `beginning`.
+    pub fn opaque(
+        exchange: Exchange,
+        beginning: Bytes,
+        upstream: UpstreamBody,
+        limits: Limits,
+        status: StatusCode,
+    ) -> Box<Self> {
+        let announced = upstream.announced_bytes().map(|rest| rest + beginning.len() as u64);
+        let mode = Mode::Opaque {
+            last: Bytes::new(),
+            status,
+            kept: Vec::new(),
+            limit: exchange.worker.settings.capture_max_field,
+        };
+        let mut relay = Self::new(exchange, upstream, limits, mode);
+        relay.announced = announced;
+        relay.take(beginning);
+        relay
+    }
+
+    fn new(exchange: Exchange, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
+        exchange.worker.series.metrics.streams_open.inc();
+        Box::new(Self {
+            timer: Box::pin(tokio::time::sleep(limits.idle)),
+            exchange,
+            upstream: Some(upstream),
+            limits,
+            mode,
+            ready: VecDeque::new(),
+            phase: Phase::Relaying,
+            waiting_since: Instant::now(),
+            waiting: false,
+            announced: None,
+        })
+    }
+
+    pub fn announced_bytes(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// Returns the next bytes for the caller.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, std::io::Error>>> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            match &mut self.phase {
+                Phase::Ended => return Poll::Ready(None),
+                Phase::Broken => {
+                    self.phase = Phase::Ended;
+                    let why = "the provider's answer broke off";
+                    return Poll::Ready(Some(Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, why))));
+                }
+                Phase::Holding(flushed, bytes, then) => {
+                    ready!(pin!(flushed).poll(cx));
+                    if !bytes.is_empty() {
+                        self.ready.push_back(std::mem::take(bytes));
+                    }
+                    self.phase = match then {
+                        Then::Linger => Phase::Lingering(Instant::now() + LINGER),
+                        Then::End => Phase::Ended,
+                        Then::Break => Phase::Broken,
+                    };
+                }
+                Phase::Lingering(until) => {
+                    let until = *until;
+                    ready!(self.poll_end(cx, until));
+                    self.phase = Phase::Ended;
+                }
+                Phase::Relaying => match ready!(self.poll_upstream(cx)) {
+                    Ok(Some(data)) => self.take(data),
+                    Ok(None) => self.end(),
+                    Err(error) => self.fail(&error),
+                },
+            }
+        }
+    }
+
+    /// Waits for the provider's next bytes within the limits, which count only while we wait.
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ApiError>> {
+        let Some(upstream) = &mut self.upstream else {
+            return Poll::Ready(Ok(None));
+        };
+        if let Poll::Ready(next) = upstream.poll_data(cx) {
+            self.waiting = false;
+            return Poll::Ready(match next {
+                None => Ok(None),
+                Some(Ok(data)) => Ok(Some(data)),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "upstream answer broke off");
+                    Err(broken())
+                }
+            });
+        }
+        if !std::mem::replace(&mut self.waiting, true) {
+            self.waiting_since = Instant::now();
+        }
+        // The timer is set anew only when it fires too early, not with every event.
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let limit = (self.waiting_since + self.limits.idle).min(self.limits.deadline);
+            if Instant::now() >= limit {
+                return Poll::Ready(Err(self.limits.passed()));
+            }
+            self.timer.as_mut().reset(limit.into());
+        }
+        Poll::Pending
+    }
+
+    /// Reads what is left after the terminal event.
+    fn poll_end(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
+        while let Some(upstream) = &mut self.upstream {
+            match upstream.poll_data(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    self.timer.as_mut().reset(until.into());
+                    if self.timer.as_mut().poll(cx).is_ready() {
+                        break;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.upstream = None;
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, data: Bytes) {
+        let Self {
+            exchange, mode, ready, ..
+        } = self;
+        match mode {
+            Mode::Opaque { last, kept, limit, .. } => {
+                exchange.content.response_bytes += data.len() as u64;
+                let room = *limit - kept.len();
+                kept.extend_from_slice(&data[..data.len().min(room)]);
+                let earlier = std::mem::replace(last, data);
+                if !earlier.is_empty() {
+                    ready.push_back(earlier);
+                }
+            }
+            Mode::Events {
+                splitter,
+                withhold_usage,
+                failed,
+                finished,
+            } => {
+                let mut terminal = None;
+                splitter.push(data, |piece| {
+                    if terminal.is_some() {
+                        return;
+                    }
+                    let bytes = match piece {
+                        Piece::Opaque(bytes) => bytes,
+                        Piece::Event(event) => match read_event(exchange, &event) {
+                            EventKind::UsageOnly if *withhold_usage => return,
+                            EventKind::Done => {
+                                exchange.content.response_bytes += event.len() as u64;
+                                terminal = Some(event);
+                                return;
+                            }
+                            EventKind::Error | EventKind::Malformed => {
+                                *failed = true;
+                                event
+                            }
+                            EventKind::Content | EventKind::UsageOnly | EventKind::Other => event,
+                        },
+                    };
+                    exchange.content.response_bytes += bytes.len() as u64;
+                    ready.push_back(bytes);
+                });
+                if let Some(terminal) = terminal {
+                    *finished = true;
+                    let failed = *failed;
+                    self.hold(terminal, failed, Then::Linger);
+                }
+            }
+        }
+    }
+
+    /// The provider ended its answer without a terminal event.
+    fn end(&mut self) {
+        self.upstream = None;
+        match &mut self.mode {
+            Mode::Opaque { last, .. } => {
+                let last = std::mem::take(last);
+                self.hold(last, false, Then::End);
+            }
+            Mode::Events { failed, .. } => {
+                let failed = *failed;
+                // Some compatible providers send a finish reason and no `[DONE]`.
+                if failed || !self.exchange.facts().finish_reason.is_empty() {
+                    self.hold(Bytes::new(), failed, Then::End);
+                } else {
+                    self.fail(&broken());
+                }
+            }
+        }
+    }
+
+    /// Records the exchange; `last` and the end wait for the record.
+    fn hold(&mut self, last: Bytes, failed: bool, then: Then) {
+        self.settle();
+        let (outcome, status) = match &self.mode {
+            Mode::Opaque { status, .. } => (outcome_of(*status), status.as_u16()),
+            Mode::Events { .. } if failed => (Outcome::UpstreamError, 200),
+            Mode::Events { .. } => (Outcome::Ok, 200),
+        };
+        let error = failed.then_some(ErrorCode::UpstreamInvalid);
+        let ticket = self.exchange.record(outcome, status, error);
+        self.phase = Phase::Holding(self.exchange.worker.recorder.flushed(ticket), last, then);
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.upstream = None;
+        self.settle();
+        let status = match &self.mode {
+            Mode::Opaque { status, .. } => status.as_u16(),
+            Mode::Events { .. } => 200,
+        };
+        let ticket = self
+            .exchange
+            .record(answer::outcome_of(error.code), status, Some(error.code));
+        let flushed = self.exchange.worker.recorder.flushed(ticket);
+        let (last, then) = match &self.mode {
+            Mode::Opaque { .. } => (Bytes::new(), Then::Break),
+            Mode::Events { .. } => (Bytes::from(format!("data: {}\n\n", error.to_json())), Then::End),
+        };
+        self.phase = Phase::Holding(flushed, last, then);
+    }
+
+    /// Moves what was learnt from the answer to where the record finds it.
+    fn settle(&mut self) {
+        self.exchange.upstream_ended();
+        if let Mode::Opaque { kept, .. } = &mut self.mode {
+            let kept = std::mem::take(kept);
+            let whole = kept.len() as u64 == self.exchange.content.response_bytes;
+            self.exchange.content.response = if whole {
+                Captured::Body(kept.into())
+            } else {
+                Captured::Part(kept)
+            };
+        }
+        self.exchange.take_facts();
+    }
+}
+
+/// Reads one event into the exchange.
+fn read_event(exchange: &mut Exchange, event: &[u8]) -> EventKind {
+    let Some(data) = sse::data(event) else {
+        return EventKind::Other;
+    };
+    let Captured::Stream(assembly) = &mut exchange.content.response else {
+        return EventKind::Other;
+    };
+    let kind = assembly.read(&data);
+    if kind == EventKind::Content && exchange.times.first_token.is_none() {
+        exchange.times.first_token = Some(exchange.started.elapsed());
+    }
+    kind
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let metrics = &self.exchange.worker.series.metrics;
+        metrics.streams_open.dec();
+        if !self.exchange.recorded {
+            // The caller left: the exchange's own drop records what had come by then.
+            self.settle();
+        } else if !matches!(self.phase, Phase::Ended | Phase::Lingering(_)) {
+            metrics.answers_undelivered.inc();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Which call a method and path mean.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::domain::error::{ApiError, ErrorCode};
+
+/// A call of the data plane.
+#[derive(Debug, PartialEq)]
+pub enum Route<'a> {
+    ChatCompletions,
+    Models,
+    Feedback,
+    /// The prompt's name as in the path, decoded: `id`, `id@environment` or `id:version`.
+    Render(Cow<'a, str>),
+    PromptCompletions(Cow<'a, str>),
+}
+
+impl Route<'_> {
+    /// Returns the name used in metrics and records.
+    pub fn endpoint(&self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Models => "models",
+            Self::Feedback => "feedback",
+            Self::Render(_) => "prompt_render",
+            Self::PromptCompletions(_) => "prompt_completions",
+        }
+    }
+}
+
+/// Finds the call.
+///
+/// # Errors
+/// 404 or 405 with the way to the right one.
+pub fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> {
+    let (route, wanted) = match path {
+        "/v1/chat/completions" => (Route::ChatCompletions, Method::POST),
+        "/v1/models" => (Route::Models, Method::GET),
+        "/v1/feedback" => (Route::Feedback, Method::POST),
+        _ => (prompt_route(path).ok_or_else(|| unknown(path))?, Method::POST),
+    };
+    if *method == wanted {
+        return Ok(route);
+    }
+    Err(ApiError::new(
+        ErrorCode::MethodNotAllowed,
+        format!("{method} is not possible on {path:?}, use {wanted}"),
+    ))
+}
+
+/// The action is the last segment; ids may have raw or encoded slashes.
+fn prompt_route(path: &str) -> Option<Route<'_>> {
+    let rest = path.strip_prefix("/v1/prompts/")?;
+    let (name, action) = rest.rsplit_once('/')?;
+    let name = percent_decode_str(name)
+        .decode_utf8()
+        .ok()
+        .filter(|name| !name.is_empty())?;
+    match action {
+        "render" => Some(Route::Render(name)),
+        "completions" => Some(Route::PromptCompletions(name)),
+        _ => None,
+    }
+}
+
+fn unknown(path: &str) -> ApiError {
+    let shown: String = path.chars().take(200).collect();
+    ApiError::new(
+        ErrorCode::UnknownRoute,
+        format!(
+            "there is no route {shown:?}; there are /v1/chat/completions, /v1/models, /v1/feedback, \
+             /v1/prompts/{{id}}/render and /v1/prompts/{{id}}/completions"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_with_raw_and_encoded_slashes_are_the_same() {
+        for path in ["/v1/prompts/a/b@staging/render", "/v1/prompts/a%2Fb%40staging/render"] {
+            assert_eq!(find(&Method::POST, path).unwrap(), Route::Render("a/b@staging".into()));
+        }
+        let completions = find(&Method::POST, "/v1/prompts/a:3/completions").unwrap();
+        assert_eq!(completions, Route::PromptCompletions("a:3".into()));
+    }
+
+    #[test]
+    fn wrong_path_or_method_says_what_is_right() {
+        let code = |method, path| find(&method, path).unwrap_err().code;
+        for path in [
+            "/",
+            "/v1",
+            "/v1/prompts/render",
+            "/v1/prompts//render",
+            "/v1/prompts/%ff/render",
+        ] {
+            assert_eq!(code(Method::POST, path), ErrorCode::UnknownRoute, "{path}");
+        }
+        assert_eq!(code(Method::GET, "/v1/chat/completions"), ErrorCode::MethodNotAllowed);
+        assert_eq!(code(Method::POST, "/v1/models"), ErrorCode::MethodNotAllowed);
+    }
+}

@@ -1,0 +1,163 @@
+//! Building the next snapshot from the present one and the registry's changes.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::routing::Routing;
+use super::sharded::Sharded;
+use super::tables::{Arm, Environment, Key, Live, PromptEntry, Snapshot};
+use crate::domain::content::Content;
+use crate::domain::split;
+use crate::domain::version::CompiledVersion;
+use crate::registry::{Delta, KeyState, LiveState, PromptState};
+
+impl Snapshot {
+    /// Returns the table before anything was read from a registry.
+    pub fn empty(routing: Arc<Routing>, config_hash: &str) -> Self {
+        Self {
+            generation: 0,
+            generation_header: HeaderValue::from_static("0"),
+            epoch: "".into(),
+            config_hash: config_hash.into(),
+            routing,
+            prompts: Sharded::new(),
+            keys: Sharded::new(),
+            environments: Vec::new(),
+        }
+    }
+
+    /// Returns this table with the changes applied; what did not change is shared.
+    pub fn with(&self, delta: Delta) -> Self {
+        let mut prompts: Vec<(Arc<str>, Option<Arc<PromptEntry>>)> = Vec::with_capacity(delta.prompts.len());
+        for state in delta.prompts {
+            let old = self.prompts.get(state.id.as_str());
+            let gone = old
+                .iter()
+                .flat_map(|old| &old.aliases)
+                .filter(|alias| !state.aliases.iter().any(|a| **a == ***alias));
+            prompts.extend(gone.map(|alias| (Arc::clone(alias), None)));
+            let entry = Arc::new(prompt_entry(state, old.map(Arc::as_ref)));
+            for name in entry.aliases.iter().chain([&entry.id]) {
+                prompts.push((Arc::clone(name), Some(Arc::clone(&entry))));
+            }
+        }
+        // An alias that moved from one prompt to another is removed by the one and set by the other: set last.
+        prompts.sort_by_key(|(_, entry)| entry.is_some());
+        let keys = delta.keys.into_iter().map(|key| {
+            let revoked = key.revoked;
+            (key.digest, (!revoked).then(|| Arc::new(compile_key(key))))
+        });
+        Self {
+            generation: delta.generation,
+            generation_header: HeaderValue::from(delta.generation),
+            epoch: delta.epoch.into(),
+            config_hash: Arc::clone(&self.config_hash),
+            routing: Arc::clone(&self.routing),
+            prompts: self.prompts.with(prompts),
+            keys: self.keys.with(keys),
+            environments: delta
+                .environments
+                .into_iter()
+                .map(|environment| Environment {
+                    name: environment.name.into(),
+                    protected: environment.protected,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn compile_key(state: KeyState) -> Key {
+    Key {
+        id: state.id.into(),
+        environment: state.environment.into(),
+        environments: state.environments.into_iter().map(Into::into).collect(),
+        models: state.models.map(|models| models.into_iter().map(Into::into).collect()),
+        raw: state.raw,
+        pin: state.pin,
+        force_variant: state.force_variant,
+    }
+}
+
+fn prompt_entry(state: PromptState, old: Option<&PromptEntry>) -> PromptEntry {
+    let id: Arc<str> = state.id.into();
+    let live = state.live.into_iter().map(|live| live_entry(&id, live, old)).collect();
+    PromptEntry {
+        id_header: header(&id),
+        id,
+        aliases: state.aliases.into_iter().map(Into::into).collect(),
+        latest_version: state.latest_version,
+        live,
+    }
+}
+
+fn live_entry(id: &str, state: LiveState, old: Option<&PromptEntry>) -> Arc<Live> {
+    let same = old.and_then(|old| old.live_in(&state.environment));
+    if let Some(same) =
+        same.filter(|live| live.deployment == state.deployment && live.ever_deployed == state.ever_deployed)
+    {
+        return Arc::clone(same);
+    }
+    // The registry refuses splits that do not fit; one that does all the same must not bring down the table.
+    let bounds = split::upper_bounds(&state.split).unwrap_or_else(|why| {
+        tracing::error!(
+            prompt = id,
+            environment = state.environment,
+            why,
+            "stored split is not valid"
+        );
+        Vec::new()
+    });
+    let arms = state.split.into_iter().zip(bounds).map(|(arm, upper)| {
+        let compiled = known(old, arm.version).unwrap_or_else(|| compile(id, arm.version, &state.contents));
+        Arc::new(Arm {
+            variant_header: header(&arm.variant),
+            variant: arm.variant.into(),
+            version: arm.version,
+            version_header: HeaderValue::from(arm.version),
+            upper,
+            compiled,
+        })
+    });
+    Arc::new(Live {
+        salt: split::deployment_salt(id, &state.environment).into(),
+        arms: arms.collect(),
+        environment_header: header(&state.environment),
+        environment: state.environment.into(),
+        deployment: state.deployment,
+        ever_deployed: state.ever_deployed,
+    })
+}
+
+type Compiled = Result<Arc<CompiledVersion>, Arc<str>>;
+
+/// Finds a version that the old table has compiled already: versions never change.
+fn known(old: Option<&PromptEntry>, version: u32) -> Option<Compiled> {
+    let arms = old?.live.iter().flat_map(|live| &live.arms);
+    arms.into_iter()
+        .find(|arm| arm.version == version)
+        .map(|arm| arm.compiled.clone())
+}
+
+fn compile(id: &str, version: u32, contents: &[(u32, Content)]) -> Compiled {
+    let content = contents.iter().find(|(number, _)| *number == version);
+    let compiled = match content {
+        Some((_, content)) => CompiledVersion::compile(content).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
+            problems.join("; ")
+        }),
+        None => Err("its content is missing".to_owned()),
+    };
+    compiled.map(Arc::new).map_err(|why| {
+        tracing::error!(prompt = id, version, why, "stored version does not compile");
+        why.into()
+    })
+}
+
+fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("?"))
+}
+
+#[cfg(test)]
+mod tests;
