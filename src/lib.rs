@@ -23,3 +23,4 @@
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
 
 pub mod domain;
+pub mod spool;
