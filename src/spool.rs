@@ -24,11 +24,13 @@
 //! | [`format`] | the bytes of header, seal and frame; pure |
 //! | [`recover`] | reading a segment back after anything; pure |
 //! | [`segment`] | one file: open, append, seal, read |
+//! | [`disk`] | a worker's segments: writing, turning over, sealing |
 //! | [`pool`] | spare files, prepared ahead and recycled |
 //! | [`writer`] | a worker's buffer, its flusher, those who wait |
 //! | [`startup`] | lock, recovery of older boots |
 //! | [`stats`] | counters |
 
+mod disk;
 pub mod format;
 mod log_gate;
 mod pool;

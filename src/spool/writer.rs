@@ -26,14 +26,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
-use super::format::{HEADER_LEN, Header, Salt, count_frames, push_frame, stamp};
-use super::log_gate::LogGate;
-use super::segment::Segment;
+use super::disk::Disk;
+use super::format::{HEADER_LEN, push_frame};
 use super::stats::WorkerStats;
 
-/// Pause after a segment could not be opened; records in between are lost (and counted) without another try, so that a
-/// full disk does not also slow the answers.
-const OPEN_RETRY_AFTER: Duration = Duration::from_millis(250);
 /// A buffer that grew beyond this in one tick is not kept.
 const BUFFER_KEEP_BYTES: usize = 4 << 20;
 /// How far off the flusher's timer is while no segment is open.
@@ -62,10 +58,10 @@ impl WriterSeed {
     /// Makes the writer and starts its flusher; call it on the worker's `LocalSet`.
     pub fn start(self) -> Writer {
         let core = Rc::new(Core {
+            batch: RefCell::new(Batch::default()),
+            disk: RefCell::new(Disk::new(Arc::clone(&self.shared), self.worker)),
             shared: self.shared,
             worker: self.worker,
-            batch: RefCell::new(Batch::default()),
-            disk: RefCell::new(Disk::default()),
             waiters: RefCell::new(Vec::new()),
             epoch: Cell::new(0),
             flushed: Cell::new(0),
@@ -107,7 +103,7 @@ impl Writer {
     /// Writes and seals what there is, and ends the flusher.
     pub async fn close(&self) {
         self.core.flush();
-        self.core.seal();
+        self.core.disk.borrow_mut().seal();
         self.core.closed.set(true);
         self.core.wake_flusher();
     }
@@ -165,16 +161,6 @@ struct Batch {
     appended: u64,
 }
 
-/// The file side.
-#[derive(Debug, Default)]
-struct Disk {
-    segment: Option<Segment>,
-    /// When the open segment is due.
-    seal_at: Option<Instant>,
-    retry_open_at: Option<Instant>,
-    gate: LogGate,
-}
-
 #[derive(Debug)]
 struct Core {
     shared: Arc<Shared>,
@@ -201,7 +187,7 @@ enum Wake {
 async fn run_flusher(core: Rc<Core>) {
     let mut timer = pin!(sleep_until(Instant::now() + FAR));
     loop {
-        let due = core.disk.borrow().seal_at;
+        let due = core.disk.borrow().seal_at();
         if let Some(due) = due
             && due != timer.deadline()
         {
@@ -223,7 +209,7 @@ async fn run_flusher(core: Rc<Core>) {
         });
         match wake.await {
             Wake::Flush => core.flush(),
-            Wake::Seal => core.seal(),
+            Wake::Seal => core.disk.borrow_mut().seal(),
             Wake::Closed => return,
         }
     }
@@ -241,10 +227,13 @@ impl Core {
         batch.bytes.truncate(whole);
         let pushed = push_frame(&mut batch.bytes, kind, max, encode);
         self.stats().appended.fetch_add(1, Relaxed);
-        let Ok(len) = pushed else {
-            drop(batch);
-            self.refuse(pushed.err().unwrap_or_default());
-            return Ticket(0);
+        let len = match pushed {
+            Ok(len) => len,
+            Err(len) => {
+                drop(batch);
+                self.disk.borrow_mut().refuse(len);
+                return Ticket(0);
+            }
         };
         batch.whole += len;
         batch.appended += 1;
@@ -256,22 +245,6 @@ impl Core {
             self.wake_flusher();
         }
         ticket
-    }
-
-    fn refuse(&self, len: usize) {
-        self.stats().too_large.fetch_add(1, Relaxed);
-        self.lose(1);
-        if let Some(suppressed) = self.disk.borrow_mut().gate.pass() {
-            tracing::error!(
-                bytes = len,
-                suppressed,
-                "record is larger than a whole spool segment, not kept"
-            );
-        }
-    }
-
-    fn lose(&self, records: u64) {
-        self.stats().lost.fetch_add(records, Relaxed);
     }
 
     fn wake_flusher(&self) {
@@ -286,7 +259,7 @@ impl Core {
         let mut batch = self.batch.borrow_mut();
         if batch.whole > 0 {
             let whole = batch.whole;
-            self.write(&mut batch.bytes[..whole]);
+            self.disk.borrow_mut().write(&mut batch.bytes[..whole]);
             self.stats().flushes.fetch_add(1, Relaxed);
         }
         if batch.bytes.capacity() > BUFFER_KEEP_BYTES {
@@ -307,112 +280,5 @@ impl Core {
         if waiters.is_empty() {
             *waiters = woken;
         }
-    }
-
-    /// Writes a batch into as many segments as it takes. A batch that cannot be written is tried once more in a new
-    /// segment: the file may be at fault, and not the disk.
-    fn write(&self, batch: &mut [u8]) {
-        let mut disk = self.disk.borrow_mut();
-        let mut retried = false;
-        let mut at = 0;
-        while at < batch.len() {
-            let Some(segment) = self.open_segment(&mut disk) else {
-                self.lose(count_frames(&batch[at..]));
-                return;
-            };
-            let frames_left = self
-                .shared
-                .options
-                .segment_frames
-                .max(1)
-                .saturating_sub(segment.frames());
-            let (len, frames) = stamp(&mut batch[at..], segment.header().salt, segment.space(), frames_left);
-            if frames == 0 {
-                // An empty segment has room for any frame `append` lets through.
-                debug_assert!(segment.frames() > 0, "a fresh segment takes at least one frame");
-                self.seal_open(&mut disk);
-                continue;
-            }
-            match segment.write(&batch[at..at + len], frames) {
-                Ok(()) => {
-                    self.stats().written_bytes.fetch_add(len as u64, Relaxed);
-                    (at, retried) = (at + len, false);
-                }
-                Err(error) => {
-                    self.stats().write_errors.fetch_add(1, Relaxed);
-                    if let Some(suppressed) = disk.gate.pass() {
-                        tracing::error!(%error, suppressed, retried, "cannot write to the spool segment");
-                    }
-                    self.seal_open(&mut disk);
-                    if retried {
-                        self.lose(u64::from(frames));
-                        at += len;
-                    }
-                    retried = !retried;
-                }
-            }
-        }
-    }
-
-    fn open_segment<'d>(&self, disk: &'d mut Disk) -> Option<&'d mut Segment> {
-        if disk.segment.is_none() {
-            let now = Instant::now();
-            if disk.retry_open_at.is_some_and(|at| now < at) {
-                return None;
-            }
-            let shared = &self.shared;
-            let header = Header {
-                boot: shared.options.boot.clone(),
-                worker: u32::try_from(self.worker).unwrap_or(u32::MAX),
-                sequence: shared.next_sequence.fetch_add(1, Relaxed) + 1,
-                schema: shared.options.schema,
-                salt: Salt(rand::random()),
-                created_at: jiff::Timestamp::now().as_microsecond(),
-            };
-            let created_at = header.created_at;
-            match Segment::open(&shared.pool, &shared.boot_folder, shared.options.segment_bytes, header) {
-                Ok(segment) => {
-                    disk.segment = Some(segment);
-                    disk.seal_at = Some(now + shared.options.seal_after);
-                    disk.retry_open_at = None;
-                    self.stats().written_bytes.fetch_add(HEADER_LEN as u64, Relaxed);
-                    self.stats().open_since.store(created_at, Relaxed);
-                }
-                Err(error) => {
-                    disk.retry_open_at = Some(now + OPEN_RETRY_AFTER);
-                    self.stats().write_errors.fetch_add(1, Relaxed);
-                    if let Some(suppressed) = disk.gate.pass() {
-                        tracing::error!(%error, suppressed, "cannot open a spool segment, records are being lost");
-                    }
-                }
-            }
-        }
-        disk.segment.as_mut()
-    }
-
-    fn seal(&self) {
-        self.seal_open(&mut self.disk.borrow_mut());
-    }
-
-    /// Seals the open segment, if there is one, and hands it to the shipper.
-    fn seal_open(&self, disk: &mut Disk) {
-        disk.seal_at = None;
-        let Some(segment) = disk.segment.take() else { return };
-        if segment.frames() == 0 {
-            // Only after a failed first write; the file has told us that it is no good.
-            let _ = std::fs::remove_file(segment.path());
-            self.shared.stats.released_bytes.fetch_add(HEADER_LEN as u64, Relaxed);
-        } else {
-            let (sealed, written) = segment.seal();
-            if let Err(error) = written
-                && let Some(suppressed) = disk.gate.pass()
-            {
-                tracing::error!(%error, suppressed, "cannot seal the spool segment; its frames are recovered without");
-            }
-            self.stats().sealed.fetch_add(1, Relaxed);
-            // Without a receiver we are past shutdown: the next start finds the file.
-            let _ = self.shared.sealed.send(sealed);
-        }
-        self.stats().open_since.store(0, Relaxed);
     }
 }
