@@ -1,0 +1,122 @@
+//! Counters of the spool, for the metrics. Plain atomics: each worker has its own, so that no cache line is shared
+//! between workers on the hot path; they are summed when somebody reads.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// What one worker counts. Aligned so that two workers never share a cache line (two lines: adjacent prefetch).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerStats {
+    /// Records given to `append`.
+    pub appended: AtomicU64,
+    /// Records that could not be kept: write errors, no segment, too large.
+    pub lost: AtomicU64,
+    /// Of the lost: larger than a whole segment.
+    pub too_large: AtomicU64,
+    /// Batches written; one a tick at most.
+    pub flushes: AtomicU64,
+    pub write_errors: AtomicU64,
+    pub sealed: AtomicU64,
+    /// Header and payload bytes of all segments ever begun.
+    pub written_bytes: AtomicU64,
+    /// When the open segment was begun, µs since the epoch; 0 if none is open.
+    pub open_since: AtomicI64,
+}
+
+/// Counters of one spool; read them with [`SpoolStats::figures`].
+#[derive(Debug, Default)]
+pub struct SpoolStats {
+    pub workers: Box<[WorkerStats]>,
+    /// Bytes of older boots' segments, found at start.
+    pub recovered_bytes: AtomicU64,
+    pub recovered_segments: AtomicU64,
+    pub recovered_frames: AtomicU64,
+    /// Segments in which frames are missing or damaged.
+    pub damaged_segments: AtomicU64,
+    /// Frames known to be missing from sealed segments.
+    pub damaged_frames: AtomicU64,
+    /// Header and payload bytes of segments that were shipped, moved to `dead/` or found missing.
+    pub released_bytes: AtomicU64,
+    pub recycled: AtomicU64,
+    /// Records a sink has acknowledged.
+    pub shipped: AtomicU64,
+    pub shipped_segments: AtomicU64,
+    /// Attempts of a sink that failed; each is repeated.
+    pub ship_errors: AtomicU64,
+    /// Segments moved to `dead/`.
+    pub dead_segments: AtomicU64,
+    /// Sealed segments the shipper has not shipped yet.
+    pub backlog: AtomicU64,
+    /// When the oldest of those was begun, µs since the epoch; 0 without any.
+    pub backlog_since: AtomicI64,
+    /// Time sinks took for the segments they stored, µs in all.
+    pub ship_us: AtomicU64,
+}
+
+/// The sums at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpoolFigures {
+    pub appended: u64,
+    pub lost: u64,
+    pub too_large: u64,
+    pub flushes: u64,
+    pub write_errors: u64,
+    pub sealed_segments: u64,
+    pub recycled_segments: u64,
+    pub recovered_segments: u64,
+    pub recovered_frames: u64,
+    pub damaged_segments: u64,
+    pub damaged_frames: u64,
+    pub shipped: u64,
+    pub shipped_segments: u64,
+    pub ship_errors: u64,
+    pub ship_us: u64,
+    pub dead_segments: u64,
+    /// Sealed segments that wait for the sink.
+    pub backlog_segments: u64,
+    /// Bytes in segments that are not shipped yet.
+    pub unshipped_bytes: u64,
+    /// Time of the oldest record that is not shipped yet, µs since the epoch.
+    pub oldest_unshipped_at: Option<i64>,
+}
+
+impl SpoolStats {
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| WorkerStats::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Sums the counters. The figures are of about the same moment, not of exactly one.
+    pub fn figures(&self) -> SpoolFigures {
+        let sum = |of: fn(&WorkerStats) -> &AtomicU64| self.workers.iter().map(|w| of(w).load(Relaxed)).sum::<u64>();
+        let released = self.released_bytes.load(Relaxed);
+        let begun = sum(|w| &w.written_bytes) + self.recovered_bytes.load(Relaxed);
+        let open = self.workers.iter().map(|w| w.open_since.load(Relaxed));
+        SpoolFigures {
+            appended: sum(|w| &w.appended),
+            lost: sum(|w| &w.lost),
+            too_large: sum(|w| &w.too_large),
+            flushes: sum(|w| &w.flushes),
+            write_errors: sum(|w| &w.write_errors),
+            sealed_segments: sum(|w| &w.sealed),
+            recycled_segments: self.recycled.load(Relaxed),
+            recovered_segments: self.recovered_segments.load(Relaxed),
+            recovered_frames: self.recovered_frames.load(Relaxed),
+            damaged_segments: self.damaged_segments.load(Relaxed),
+            damaged_frames: self.damaged_frames.load(Relaxed),
+            shipped: self.shipped.load(Relaxed),
+            shipped_segments: self.shipped_segments.load(Relaxed),
+            ship_errors: self.ship_errors.load(Relaxed),
+            ship_us: self.ship_us.load(Relaxed),
+            dead_segments: self.dead_segments.load(Relaxed),
+            backlog_segments: self.backlog.load(Relaxed),
+            unshipped_bytes: begun.saturating_sub(released),
+            oldest_unshipped_at: open
+                .chain([self.backlog_since.load(Relaxed)])
+                .filter(|at| *at != 0)
+                .min(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Exchange records on their way from a worker to where they are read: encoding, spooling, shipping, reading back.
+//!
+//! ```text
+//! worker                          disk                       control runtime
+//! Recorder ─ RowBinary ─ Writer ─ spool segment ─ sealed ─▶ Shipper ─ one transaction ─ SQLite ─▶ Store ─▶ /api/v1
+//!                                      ▲                       │
+//!                                      └────── recycled ───────┘
+//! ```
+//!
+//! A record is encoded once, as the bytes ClickHouse takes, since that is both the quickest encoding measured (106 ns
+//! a row; JSON: 1.9 µs) and the one no sink has to redo. Every record goes through the spool, so that a sink that is
+//! down, slow or new costs no request anything. Each is stored exactly once: a segment is one batch with one token.
+//!
+//! It never fails a request, never blocks a worker on a sink, and never drops silently: see
+//! [`SpoolStats`](crate::spool::SpoolStats).
+//!
+//! | file | what |
+//! |---|---|
+//! | [`row`], [`rowbinary`] | the table of columns, encoding and decoding; pure |
+//! | [`recorder`] | a worker's end |
+//! | [`ship`] | sealed segments to the sink, in order, for as long as it takes |
+//! | [`sqlite`] | the embedded sink |
+//! | [`store`] | reading back from it |
+
+pub mod recorder;
+pub mod row;
+pub mod rowbinary;
+pub mod ship;
+pub mod sqlite;
+pub mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub use recorder::{Recorder, RecorderSeed};
+pub use store::{ExchangeFilter, ExchangePage, Store, StoreError, VariantSummary};
+
+use crate::spool::{Spool, SpoolError, SpoolOptions, SpoolStats, boot_name};
+use ship::Shipper;
+use sqlite::{SqliteError, SqliteSink};
+
+/// How long an attempt of the sink that began before the deadline of a drain may still take.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How telemetry is set up.
+#[derive(Debug, Clone)]
+pub struct TelemetryOptions {
+    pub spool_dir: PathBuf,
+    /// Age at which a segment is sealed and shipped.
+    pub seal_after: Duration,
+    pub sink: SinkOptions,
+    pub workers: usize,
+}
+
+/// Where records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkOptions {
+    Sqlite {
+        path: PathBuf,
+    },
+    /// Nothing is recorded, and the spool folder is not touched.
+    None,
+}
+
+/// Why telemetry cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("cannot open the telemetry database {path}: {source}")]
+    Sqlite { path: PathBuf, source: SqliteError },
+}
+
+/// Recording, running; made once a process.
+#[derive(Debug)]
+pub struct Telemetry {
+    stats: Arc<SpoolStats>,
+    /// None with sink "none".
+    recording: Option<Recording>,
+}
+
+#[derive(Debug)]
+struct Recording {
+    spool: Spool,
+    store: Arc<Store>,
+    stop: watch::Sender<Option<Instant>>,
+    shipper: JoinHandle<usize>,
+}
+
+impl Telemetry {
+    /// Opens the spool, recovers what earlier runs left in it, opens the sink and starts to ship. Blocks until the
+    /// sink is open; a backlog is shipped in the background.
+    ///
+    /// # Errors
+    /// The spool folder or the database cannot be used; the message says which and why.
+    pub fn start(options: TelemetryOptions, control: Handle) -> Result<Self, TelemetryError> {
+        let SinkOptions::Sqlite { path } = options.sink else {
+            return Ok(Self {
+                stats: Arc::new(SpoolStats::new(options.workers)),
+                recording: None,
+            });
+        };
+        let boot = boot_name(jiff::Timestamp::now().as_microsecond(), std::process::id());
+        let spool_options = SpoolOptions::new(
+            options.spool_dir,
+            boot,
+            row::EXCHANGE_SCHEMA_ID,
+            options.workers,
+            options.seal_after,
+        );
+        let (spool, incoming) = Spool::open(spool_options)?;
+        let sink = block_on(&control, SqliteSink::open(&path)).map_err(|source| TelemetryError::Sqlite {
+            path: path.clone(),
+            source,
+        })?;
+        let store = {
+            let _runtime = control.enter();
+            Arc::new(Store::open(&path))
+        };
+        let (stop, stopped) = watch::channel(None);
+        let stats = spool.stats();
+        let shipper = Shipper::new(incoming, sink, spool.disposal(), Arc::clone(&stats), stopped);
+        let shipper = control.spawn(shipper.run());
+        Ok(Self {
+            stats,
+            recording: Some(Recording {
+                spool,
+                store,
+                stop,
+                shipper,
+            }),
+        })
+    }
+
+    /// What a worker needs to make its [`Recorder`]; workers count from 0.
+    pub fn recorder_seed(&self, worker: usize) -> RecorderSeed {
+        RecorderSeed {
+            writer: self.recording.as_ref().map(|r| r.spool.writer_seed(worker)),
+        }
+    }
+
+    /// Reads records back; None if none are kept.
+    pub fn store(&self) -> Option<Arc<Store>> {
+        self.recording.as_ref().map(|r| Arc::clone(&r.store))
+    }
+
+    /// Counters of the spool and the shipper.
+    pub fn stats(&self) -> Arc<SpoolStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Ships what is left and stops; returns how many sealed segments remain, which the next start ships. Close the
+    /// recorders first.
+    pub async fn drain(self, deadline: Duration) -> usize {
+        let Some(Recording {
+            spool,
+            store,
+            stop,
+            mut shipper,
+        }) = self.recording
+        else {
+            return 0;
+        };
+        let end = Instant::now() + deadline;
+        // The receiver is gone only if the shipper has ended.
+        let _ = stop.send(Some(end));
+        let left = match tokio::time::timeout_at(end + DRAIN_GRACE, &mut shipper).await {
+            Ok(Ok(left)) => left,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the shipper has failed; what it left is shipped at the next start");
+                usize::try_from(self.stats.figures().backlog_segments).unwrap_or(usize::MAX)
+            }
+            Err(_) => {
+                shipper.abort();
+                usize::try_from(self.stats.figures().backlog_segments).unwrap_or(usize::MAX)
+            }
+        };
+        store.close().await;
+        drop(spool);
+        left
+    }
+}
+
+/// Runs a future to its end from any thread: also from one of a runtime, where blocking on a handle is not allowed.
+fn block_on<F: Future<Output: Send> + Send>(control: &Handle, future: F) -> F::Output {
+    std::thread::scope(|scope| match scope.spawn(|| control.block_on(future)).join() {
+        Ok(output) => output,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+#[cfg(test)]
+mod tests;

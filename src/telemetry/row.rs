@@ -1,0 +1,432 @@
+//! Records as rows: the bytes ClickHouse takes (`INSERT … FORMAT RowBinary`), written once on the hot path and read in
+//! place by every other sink. Pure.
+//!
+//! One table of columns says names, types and order for all: the encoder, the decoder, ClickHouse's schema and query,
+//! SQLite's columns, and the JSON of the control plane. Tests hold the encoder and the records against it.
+
+use super::rowbinary::{DecodeError, Reader, put_bytes, put_len, put_str, put_uuid};
+use crate::domain::exchange::{Attempt, ExchangeRecord, FeedbackRecord};
+
+/// What the rows in a segment mean; grows with every change to a column of either record.
+pub const EXCHANGE_SCHEMA_ID: u32 = 1;
+/// Kind of a spool frame that holds an exchange row.
+pub const KIND_EXCHANGE: u8 = 1;
+/// Kind of a spool frame that holds a feedback row.
+pub const KIND_FEEDBACK: u8 = 2;
+
+/// One column of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// That of the record's field.
+    pub name: &'static str,
+    pub ty: Type,
+}
+
+/// Type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    Uuid,
+    /// Microseconds since the Unix epoch, UTC.
+    Time,
+    /// A text of few different values.
+    Label,
+    Text,
+    /// A captured body: bytes that mostly, but not always, are UTF-8 and JSON.
+    Content,
+    U16,
+    U32,
+    U64,
+    F64,
+    Bool,
+    Map,
+    Texts,
+    Attempts,
+}
+
+impl Type {
+    /// The type's name in ClickHouse.
+    pub fn clickhouse(self) -> &'static str {
+        match self {
+            Self::Uuid => "UUID",
+            Self::Time => "DateTime64(6, 'UTC')",
+            Self::Label => "LowCardinality(String)",
+            Self::Text | Self::Content => "String",
+            Self::U16 => "UInt16",
+            Self::U32 => "UInt32",
+            Self::U64 => "UInt64",
+            Self::F64 => "Float64",
+            Self::Bool => "Bool",
+            Self::Map => "Map(String, String)",
+            Self::Texts => "Array(String)",
+            Self::Attempts => "Array(Tuple(target String, status UInt16, duration_us UInt64, error String))",
+        }
+    }
+}
+
+const fn column(name: &'static str, ty: Type) -> Column {
+    Column { name, ty }
+}
+
+/// Columns of an exchange row, in the order encoded.
+pub const EXCHANGE_COLUMNS: [Column; 56] = [
+    column("exchange_id", Type::Uuid),
+    column("started_at", Type::Time),
+    column("node", Type::Label),
+    column("generation", Type::U64),
+    column("config_hash", Type::Label),
+    column("key_id", Type::Label),
+    column("environment", Type::Label),
+    column("unit", Type::Text),
+    column("user", Type::Text),
+    column("session", Type::Text),
+    column("tags", Type::Map),
+    column("trace_id", Type::Text),
+    column("span_id", Type::Text),
+    column("client_retries", Type::U16),
+    column("prompt_id", Type::Label),
+    column("version", Type::U32),
+    column("variant", Type::Label),
+    column("assignment", Type::Label),
+    column("deployment", Type::U32),
+    column("experiment_id", Type::Label),
+    column("document_ids", Type::Texts),
+    column("endpoint", Type::Label),
+    column("streaming", Type::Bool),
+    column("request_model", Type::Label),
+    column("response_model", Type::Label),
+    column("provider", Type::Label),
+    column("target", Type::Label),
+    column("attempts", Type::Attempts),
+    column("cache_status", Type::Label),
+    column("outcome", Type::Label),
+    column("error_kind", Type::Label),
+    column("error_code", Type::Label),
+    column("status_code", Type::U16),
+    column("finish_reason", Type::Label),
+    column("response_id", Type::Text),
+    column("upstream_request_id", Type::Text),
+    column("total_us", Type::U64),
+    column("upstream_us", Type::U64),
+    column("time_to_first_token_us", Type::U64),
+    column("overhead_us", Type::U64),
+    column("queue_us", Type::U64),
+    column("input_tokens", Type::U32),
+    column("cached_input_tokens", Type::U32),
+    column("output_tokens", Type::U32),
+    column("reasoning_tokens", Type::U32),
+    column("total_tokens", Type::U32),
+    column("tokens_estimated", Type::Bool),
+    column("cost_nanodollars", Type::U64),
+    column("request_bytes", Type::U64),
+    column("response_bytes", Type::U64),
+    column("variables", Type::Content),
+    column("request", Type::Content),
+    column("response", Type::Content),
+    column("variables_truncated", Type::Bool),
+    column("request_truncated", Type::Bool),
+    column("response_truncated", Type::Bool),
+];
+
+/// Columns of a feedback row, in the order encoded.
+pub const FEEDBACK_COLUMNS: [Column; 10] = [
+    column("feedback_id", Type::Uuid),
+    column("at", Type::Time),
+    column("exchange_id", Type::Uuid),
+    column("response_id", Type::Text),
+    column("key_id", Type::Label),
+    column("name", Type::Label),
+    column("kind", Type::Label),
+    column("number", Type::F64),
+    column("text", Type::Text),
+    column("comment", Type::Text),
+];
+
+/// Appends a record as one RowBinary row.
+pub fn encode_exchange(record: &ExchangeRecord<'_>, out: &mut Vec<u8>) {
+    // Taken apart whole: a new field does not compile until it is encoded.
+    let ExchangeRecord {
+        exchange_id,
+        started_at,
+        node,
+        generation,
+        config_hash,
+        key_id,
+        environment,
+        unit,
+        user,
+        session,
+        tags,
+        trace_id,
+        span_id,
+        client_retries,
+        prompt_id,
+        version,
+        variant,
+        assignment,
+        deployment,
+        experiment_id,
+        document_ids,
+        endpoint,
+        streaming,
+        request_model,
+        response_model,
+        provider,
+        target,
+        attempts,
+        cache_status,
+        outcome,
+        error_kind,
+        error_code,
+        status_code,
+        finish_reason,
+        response_id,
+        upstream_request_id,
+        total_us,
+        upstream_us,
+        time_to_first_token_us,
+        overhead_us,
+        queue_us,
+        input_tokens,
+        cached_input_tokens,
+        output_tokens,
+        reasoning_tokens,
+        total_tokens,
+        tokens_estimated,
+        cost_nanodollars,
+        request_bytes,
+        response_bytes,
+        variables,
+        request,
+        response,
+        variables_truncated,
+        request_truncated,
+        response_truncated,
+    } = record;
+    put_uuid(out, exchange_id);
+    out.extend_from_slice(&started_at.to_le_bytes());
+    put_str(out, node);
+    out.extend_from_slice(&generation.to_le_bytes());
+    put_str(out, config_hash);
+    put_str(out, key_id);
+    put_str(out, environment);
+    put_str(out, unit);
+    put_str(out, user);
+    put_str(out, session);
+    put_map(out, tags);
+    put_str(out, trace_id);
+    put_str(out, span_id);
+    out.extend_from_slice(&client_retries.to_le_bytes());
+    put_str(out, prompt_id);
+    out.extend_from_slice(&version.to_le_bytes());
+    put_str(out, variant);
+    put_str(out, assignment);
+    out.extend_from_slice(&deployment.to_le_bytes());
+    put_str(out, experiment_id);
+    put_strs(out, document_ids);
+    put_str(out, endpoint);
+    out.push(u8::from(*streaming));
+    put_str(out, request_model);
+    put_str(out, response_model);
+    put_str(out, provider);
+    put_str(out, target);
+    put_attempts(out, attempts);
+    put_str(out, cache_status);
+    put_str(out, outcome);
+    put_str(out, error_kind);
+    put_str(out, error_code);
+    out.extend_from_slice(&status_code.to_le_bytes());
+    put_str(out, finish_reason);
+    put_str(out, response_id);
+    put_str(out, upstream_request_id);
+    out.extend_from_slice(&total_us.to_le_bytes());
+    out.extend_from_slice(&upstream_us.to_le_bytes());
+    out.extend_from_slice(&time_to_first_token_us.to_le_bytes());
+    out.extend_from_slice(&overhead_us.to_le_bytes());
+    out.extend_from_slice(&queue_us.to_le_bytes());
+    out.extend_from_slice(&input_tokens.to_le_bytes());
+    out.extend_from_slice(&cached_input_tokens.to_le_bytes());
+    out.extend_from_slice(&output_tokens.to_le_bytes());
+    out.extend_from_slice(&reasoning_tokens.to_le_bytes());
+    out.extend_from_slice(&total_tokens.to_le_bytes());
+    out.push(u8::from(*tokens_estimated));
+    out.extend_from_slice(&cost_nanodollars.to_le_bytes());
+    out.extend_from_slice(&request_bytes.to_le_bytes());
+    out.extend_from_slice(&response_bytes.to_le_bytes());
+    put_bytes(out, variables);
+    put_bytes(out, request);
+    put_bytes(out, response);
+    out.push(u8::from(*variables_truncated));
+    out.push(u8::from(*request_truncated));
+    out.push(u8::from(*response_truncated));
+}
+
+/// Decodes one row in place.
+///
+/// # Errors
+/// The bytes are not one row of exactly these columns.
+pub fn decode_exchange(row: &[u8]) -> Result<ExchangeRecord<'_>, DecodeError> {
+    let mut row = Reader::new(row);
+    let record = ExchangeRecord {
+        exchange_id: row.uuid()?,
+        started_at: row.i64()?,
+        node: row.str()?,
+        generation: row.u64()?,
+        config_hash: row.str()?,
+        key_id: row.str()?,
+        environment: row.str()?,
+        unit: row.str()?,
+        user: row.str()?,
+        session: row.str()?,
+        tags: row.map()?,
+        trace_id: row.str()?,
+        span_id: row.str()?,
+        client_retries: row.u16()?,
+        prompt_id: row.str()?,
+        version: row.u32()?,
+        variant: row.str()?,
+        assignment: row.str()?,
+        deployment: row.u32()?,
+        experiment_id: row.str()?,
+        document_ids: row.strs()?,
+        endpoint: row.str()?,
+        streaming: row.bool()?,
+        request_model: row.str()?,
+        response_model: row.str()?,
+        provider: row.str()?,
+        target: row.str()?,
+        attempts: row.attempts()?,
+        cache_status: row.str()?,
+        outcome: row.str()?,
+        error_kind: row.str()?,
+        error_code: row.str()?,
+        status_code: row.u16()?,
+        finish_reason: row.str()?,
+        response_id: row.str()?,
+        upstream_request_id: row.str()?,
+        total_us: row.u64()?,
+        upstream_us: row.u64()?,
+        time_to_first_token_us: row.u64()?,
+        overhead_us: row.u64()?,
+        queue_us: row.u64()?,
+        input_tokens: row.u32()?,
+        cached_input_tokens: row.u32()?,
+        output_tokens: row.u32()?,
+        reasoning_tokens: row.u32()?,
+        total_tokens: row.u32()?,
+        tokens_estimated: row.bool()?,
+        cost_nanodollars: row.u64()?,
+        request_bytes: row.u64()?,
+        response_bytes: row.u64()?,
+        variables: row.bytes()?,
+        request: row.bytes()?,
+        response: row.bytes()?,
+        variables_truncated: row.bool()?,
+        request_truncated: row.bool()?,
+        response_truncated: row.bool()?,
+    };
+    row.end()?;
+    Ok(record)
+}
+
+/// Appends a record as one RowBinary row.
+pub fn encode_feedback(record: &FeedbackRecord<'_>, out: &mut Vec<u8>) {
+    // Taken apart whole: a new field does not compile until it is encoded.
+    let FeedbackRecord {
+        feedback_id,
+        at,
+        exchange_id,
+        response_id,
+        key_id,
+        name,
+        kind,
+        number,
+        text,
+        comment,
+    } = record;
+    put_uuid(out, feedback_id);
+    out.extend_from_slice(&at.to_le_bytes());
+    put_uuid(out, exchange_id);
+    put_str(out, response_id);
+    put_str(out, key_id);
+    put_str(out, name);
+    put_str(out, kind);
+    out.extend_from_slice(&number.to_le_bytes());
+    put_str(out, text);
+    put_str(out, comment);
+}
+
+/// Decodes one row in place.
+///
+/// # Errors
+/// The bytes are not one row of exactly these columns.
+pub fn decode_feedback(row: &[u8]) -> Result<FeedbackRecord<'_>, DecodeError> {
+    let mut row = Reader::new(row);
+    let record = FeedbackRecord {
+        feedback_id: row.uuid()?,
+        at: row.i64()?,
+        exchange_id: row.uuid()?,
+        response_id: row.str()?,
+        key_id: row.str()?,
+        name: row.str()?,
+        kind: row.str()?,
+        number: row.f64()?,
+        text: row.str()?,
+        comment: row.str()?,
+    };
+    row.end()?;
+    Ok(record)
+}
+
+fn put_map(out: &mut Vec<u8>, map: &[(&str, &str)]) {
+    put_len(out, map.len());
+    for (key, value) in map {
+        put_str(out, key);
+        put_str(out, value);
+    }
+}
+
+fn put_strs(out: &mut Vec<u8>, strs: &[&str]) {
+    put_len(out, strs.len());
+    strs.iter().for_each(|s| put_str(out, s));
+}
+
+fn put_attempts(out: &mut Vec<u8>, attempts: &[Attempt<'_>]) {
+    put_len(out, attempts.len());
+    for Attempt {
+        target,
+        status,
+        duration_us,
+        error,
+    } in attempts
+    {
+        put_str(out, target);
+        out.extend_from_slice(&status.to_le_bytes());
+        out.extend_from_slice(&duration_us.to_le_bytes());
+        put_str(out, error);
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// A map, as pairs.
+    pub fn map(&mut self) -> Result<Vec<(&'a str, &'a str)>, DecodeError> {
+        self.many(|row| Ok((row.str()?, row.str()?)))
+    }
+
+    pub fn strs(&mut self) -> Result<Vec<&'a str>, DecodeError> {
+        self.many(Self::str)
+    }
+
+    pub fn attempts(&mut self) -> Result<Vec<Attempt<'a>>, DecodeError> {
+        self.many(|row| {
+            Ok(Attempt {
+                target: row.str()?,
+                status: row.u16()?,
+                duration_us: row.u64()?,
+                error: row.str()?,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
