@@ -6,5 +6,7 @@
 pub mod content;
 pub mod error;
 pub mod exchange;
+pub mod partial;
 pub mod prompt;
 pub mod split;
+pub mod version;
