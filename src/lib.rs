@@ -22,7 +22,7 @@
 //! | [`metrics`] | every metric family, in one place |
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
 
-//ADMIN
+pub mod admin;
 pub mod domain;
 pub mod registry;
 pub mod snapshot;

@@ -1,6 +1,6 @@
 //! The durable truth: prompts, versions, deployments, environments, keys, tokens and the audit log.
 //!
-//! A change is one [`change::Change`]: a write transaction that raises the generation by one, stamps the rows it touches
+//! A change is one `change::Change`: a write transaction that raises the generation by one, stamps the rows it touches
 //! with it and appends to the audit log. So whoever reads everything stamped later than a generation
 //! ([`Registry::changes_since`]) has exactly what changed, and nothing changes without a trace.
 //!
