@@ -7,6 +7,7 @@ pub mod content;
 pub mod error;
 pub mod exchange;
 pub mod json;
+pub mod partial;
 pub mod price;
 pub mod prompt;
 pub mod split;

@@ -23,6 +23,8 @@
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod metrics;

@@ -1,1 +1,16 @@
-fn main() {}
+//! Exit codes only: 0, 1 for a failure, 2 for wrong usage.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match promptgate::cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("promptgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

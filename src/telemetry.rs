@@ -38,6 +38,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use crate::spool::{Flushed, Ticket};
 pub use recorder::{Recorder, RecorderSeed};
 pub use store::{ExchangeFilter, ExchangePage, Store, StoreError, VariantSummary};
 

@@ -1,0 +1,67 @@
+//! The control plane's REST API under `/api/v1`.
+//!
+//! [`router`] lists every route; each resource is one file. A request passes three stages: `guard` lets it run to its
+//! end whatever the caller does and turns a panic into an answer, `auth` says who calls, and the handler reads its
+//! input through `call::Call` and answers JSON or a `errors::Failure`.
+//!
+//! A change is served by this node before it is answered: handlers wait for the publisher to catch up with the
+//! generation that the registry returned, and tell it to the caller.
+//!
+//! Ids contain slashes, raw or as `%2F`, so everything below `/prompts/` is one wildcard route that
+//! `prompt_path` reads.
+
+mod aliases;
+mod audit;
+mod auth;
+mod call;
+mod deployments;
+mod environments;
+mod errors;
+mod exchanges;
+mod guard;
+mod keys;
+mod prompt_path;
+mod prompts;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{any, delete, get};
+
+use crate::registry::Registry;
+use crate::snapshot::Publisher;
+use crate::telemetry::Store;
+
+/// What the control plane works on.
+#[derive(Clone)]
+pub struct AdminState {
+    pub registry: Arc<Registry>,
+    pub publisher: Arc<Publisher>,
+    /// None where nothing is recorded.
+    pub store: Option<Arc<Store>>,
+}
+
+/// Builds the routes under `/api/v1`; all of them ask for a token.
+pub fn router(state: AdminState) -> Router {
+    let api = Router::new()
+        .route("/prompts", get(prompts::list).post(prompts::create))
+        .route("/prompts/{*path}", any(prompt_path::dispatch))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{id}", delete(keys::revoke))
+        .route("/environments", get(environments::list))
+        .route("/environments/{name}", get(environments::show).put(environments::set))
+        .route("/audit", get(audit::list))
+        .route("/exchanges", get(exchanges::list))
+        .route("/exchanges/{id}", get(exchanges::show))
+        .fallback(errors::unknown_route)
+        .method_not_allowed_fallback(errors::method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), auth::require_token))
+        .layer(from_fn(guard::run_to_the_end))
+        .with_state(state);
+    Router::new().nest("/api/v1", api)
+}

@@ -1,0 +1,47 @@
+//! `/environments`: where a prompt can be live.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::call::{Call, found};
+use super::errors::Failure;
+use crate::registry::Environment;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvironmentBody {
+    protected: bool,
+}
+
+fn view(environment: &Environment) -> Value {
+    json!({
+        "name": environment.name,
+        "position": environment.position,
+        "protected": environment.protected,
+        "generation": environment.generation,
+    })
+}
+
+/// `GET /environments`, in order; there are few, so there is one page.
+pub async fn list(call: Call) -> Result<Response, Failure> {
+    let environments = call.registry().list_environments().await?;
+    let items: Vec<Value> = environments.iter().map(view).collect();
+    Ok(found(json!({"items": items, "next_cursor": null})))
+}
+
+/// `GET /environments/{name}`.
+pub async fn show(call: Call) -> Result<Response, Failure> {
+    let name = call.last_segment()?;
+    Ok(found(view(&call.registry().environment(&name).await?)))
+}
+
+/// `PUT /environments/{name}`: protects it or lifts that; creates it if there is none of that name.
+pub async fn set(call: Call) -> Result<Response, Failure> {
+    let name = call.last_segment()?;
+    let EnvironmentBody { protected } = call.json()?;
+    let change = call.registry().set_protected(&name, protected, call.actor()).await?;
+    call.changed(StatusCode::OK, change, |environment| view(&environment))
+        .await
+}

@@ -1,0 +1,124 @@
+//! From a failure to the answer the caller sees: the one place that knows how.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::deployments;
+use crate::domain::error::{ApiError, ErrorCode};
+use crate::domain::version::Problem;
+use crate::registry::{Missing, RegistryError};
+
+/// What a caller is told when it was our fault; the detail is in the log.
+const INTERNAL: &str = "something went wrong on our side, the detail is in the log";
+
+/// A request that failed.
+#[derive(Debug)]
+pub struct Failure {
+    error: Box<ApiError>,
+    /// The methods that would have been right.
+    allow: Option<&'static str>,
+}
+
+impl Failure {
+    /// The answer to everything that is our fault.
+    pub fn internal() -> Self {
+        ApiError::new(ErrorCode::Internal, INTERNAL).into()
+    }
+
+    /// The answer to a route that exists for other methods.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..ApiError::new(
+                ErrorCode::MethodNotAllowed,
+                format!("this route does not have that method, it has {allow}"),
+            )
+            .into()
+        }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let error = Box::new(error);
+        Self { error, allow: None }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegistryError::NotFound(missing) => ApiError::new(code_of(&missing), message),
+            RegistryError::Conflict(_) => ApiError::new(ErrorCode::Conflict, message),
+            RegistryError::InvalidField { field, message } => {
+                ApiError::new(ErrorCode::InvalidField, message).param(field)
+            }
+            RegistryError::Invalid(problems) => invalid_content(message, &problems),
+            RegistryError::ApprovalRequired { change } => {
+                ApiError::new(ErrorCode::ApprovalRequired, message).details(json!({"change": change}))
+            }
+            RegistryError::Stale { current } => {
+                let current = current.map(|current| deployments::view(&current));
+                ApiError::new(ErrorCode::Stale, message).details(json!({"current": current}))
+            }
+            RegistryError::Stored(_) | RegistryError::Database(_) => {
+                tracing::error!(error = %message, "the registry failed");
+                return Self::internal();
+            }
+        }
+        .into()
+    }
+}
+
+fn code_of(missing: &Missing) -> ErrorCode {
+    match missing {
+        Missing::Prompt(_) => ErrorCode::PromptNotFound,
+        Missing::Version { .. } => ErrorCode::VersionNotFound,
+        Missing::Environment(_) => ErrorCode::EnvironmentNotFound,
+        Missing::NothingLive { .. } => ErrorCode::NothingLive,
+        Missing::Deployment { .. } | Missing::Key(_) | Missing::Alias { .. } => ErrorCode::NotFound,
+    }
+}
+
+fn invalid_content(message: String, problems: &[Problem]) -> ApiError {
+    let list: Vec<Value> = problems
+        .iter()
+        .map(|problem| json!({"path": problem.path, "message": problem.message}))
+        .collect();
+    let error = ApiError::new(ErrorCode::InvalidContent, message).details(json!({"problems": list}));
+    match problems.first() {
+        Some(first) => error.param(first.path.as_str()),
+        None => error,
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.error.to_json())).into_response();
+        if let Some(allow) = self.allow {
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"promptgate\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+/// Answers paths that no route has.
+pub async fn unknown_route() -> Failure {
+    ApiError::new(ErrorCode::UnknownRoute, "there is no such route").into()
+}
+
+/// Answers methods that a route does not have; the router adds `Allow`.
+pub async fn method_not_allowed() -> Failure {
+    let message = "this route does not have that method, see the header allow";
+    ApiError::new(ErrorCode::MethodNotAllowed, message).into()
+}

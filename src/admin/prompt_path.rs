@@ -1,0 +1,248 @@
+//! What a path below `/prompts/` means.
+//!
+//! `versions` and `deployments` cannot be segments of an id, so the last segments say what is asked for, and the rest is
+//! the id. An alias may have any characters: it is one percent-encoded segment behind `aliases`, which an id may have
+//! too; but then nothing else has these methods.
+
+use axum::http::Method;
+use axum::response::Response;
+use percent_encoding::percent_decode_str;
+
+use super::call::Call;
+use super::errors::{Failure, unknown_route};
+use super::{aliases, deployments, prompts, versions};
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptPath {
+    Prompt { id: String },
+    Versions { id: String },
+    Version { id: String, version: u32 },
+    Deployment { id: String, environment: String },
+    DeploymentHistory { id: String, environment: String },
+    Rollback { id: String, environment: String },
+    Alias { id: String, alias: String },
+}
+
+impl PromptPath {
+    /// Reads what follows `/prompts/`, still percent-encoded.
+    pub fn parse(method: &Method, raw: &str) -> Option<Self> {
+        if matches!(*method, Method::PUT | Method::DELETE)
+            && let Some(alias) = parse_alias(raw)
+        {
+            return Some(alias);
+        }
+        let path = decode(raw)?;
+        let segments: Vec<&str> = path.split('/').collect();
+        let (id, parsed) = match segments.as_slice() {
+            [id @ .., "versions"] => (id, Self::Versions { id: id.join("/") }),
+            [id @ .., "versions", version] => {
+                let version = parse_version(version)?;
+                (
+                    id,
+                    Self::Version {
+                        id: id.join("/"),
+                        version,
+                    },
+                )
+            }
+            [id @ .., "deployments", environment] => {
+                let environment = (*environment).to_owned();
+                (
+                    id,
+                    Self::Deployment {
+                        id: id.join("/"),
+                        environment,
+                    },
+                )
+            }
+            [id @ .., "deployments", environment, "history"] => {
+                let environment = (*environment).to_owned();
+                (
+                    id,
+                    Self::DeploymentHistory {
+                        id: id.join("/"),
+                        environment,
+                    },
+                )
+            }
+            [id @ .., "deployments", environment, "rollback"] => {
+                let environment = (*environment).to_owned();
+                (
+                    id,
+                    Self::Rollback {
+                        id: id.join("/"),
+                        environment,
+                    },
+                )
+            }
+            id => (id, Self::Prompt { id: path.clone() }),
+        };
+        let plain = !id.is_empty()
+            && id
+                .iter()
+                .all(|segment| !matches!(*segment, "" | "versions" | "deployments"));
+        plain.then_some(parsed)
+    }
+
+    /// The methods it has.
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Prompt { .. } | Self::Version { .. } | Self::DeploymentHistory { .. } => "GET,HEAD",
+            Self::Versions { .. } => "GET,HEAD,POST",
+            Self::Deployment { .. } => "GET,HEAD,PUT",
+            Self::Rollback { .. } => "POST",
+            Self::Alias { .. } => "PUT,DELETE",
+        }
+    }
+}
+
+fn decode(raw: &str) -> Option<String> {
+    Some(percent_decode_str(raw).decode_utf8().ok()?.into_owned())
+}
+
+fn parse_alias(raw: &str) -> Option<PromptPath> {
+    let (front, alias) = raw.rsplit_once('/')?;
+    let front = decode(front)?;
+    let id = front.strip_suffix("/aliases")?;
+    Some(PromptPath::Alias {
+        id: id.to_owned(),
+        alias: decode(alias)?,
+    })
+}
+
+fn parse_version(text: &str) -> Option<u32> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+/// Serves every route below `/prompts/`.
+pub async fn dispatch(call: Call) -> Result<Response, Failure> {
+    let method = match call.parts.method.clone() {
+        Method::HEAD => Method::GET,
+        method => method,
+    };
+    let path = call.parts.uri.path();
+    let raw = path.strip_prefix("/prompts/").unwrap_or(path);
+    let Some(path) = PromptPath::parse(&method, raw) else {
+        return Err(unknown_route().await);
+    };
+    let allow = path.allow();
+    if !allow.split(',').any(|name| name == method.as_str()) {
+        return Err(Failure::method_not_allowed(allow));
+    }
+    match path {
+        PromptPath::Prompt { id } => prompts::show(call, &id).await,
+        PromptPath::Versions { id } if method == Method::GET => versions::list(call, &id).await,
+        PromptPath::Versions { id } => versions::create(call, &id).await,
+        PromptPath::Version { id, version } => versions::show(call, &id, version).await,
+        PromptPath::Deployment { id, environment } if method == Method::GET => {
+            deployments::show(call, &id, &environment).await
+        }
+        PromptPath::Deployment { id, environment } => deployments::deploy(call, &id, &environment).await,
+        PromptPath::DeploymentHistory { id, environment } => deployments::history(call, &id, &environment).await,
+        PromptPath::Rollback { id, environment } => deployments::rollback(call, &id, &environment).await,
+        PromptPath::Alias { id, alias } if method == Method::PUT => aliases::add(call, &id, &alias).await,
+        PromptPath::Alias { id, alias } => aliases::remove(call, &id, &alias).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(raw: &str) -> Option<PromptPath> {
+        PromptPath::parse(&Method::GET, raw)
+    }
+
+    #[test]
+    fn paths_mean_what_their_last_segments_say() {
+        let id = || "support/greet".to_owned();
+        let environment = || "production".to_owned();
+        for (raw, expected) in [
+            ("support/greet", PromptPath::Prompt { id: id() }),
+            ("support%2Fgreet", PromptPath::Prompt { id: id() }),
+            ("support%2fgreet/versions", PromptPath::Versions { id: id() }),
+            (
+                "support/greet/versions/12",
+                PromptPath::Version { id: id(), version: 12 },
+            ),
+            (
+                "support/greet/deployments/production",
+                PromptPath::Deployment {
+                    id: id(),
+                    environment: environment(),
+                },
+            ),
+            (
+                "support%2Fgreet/deployments/production/history",
+                PromptPath::DeploymentHistory {
+                    id: id(),
+                    environment: environment(),
+                },
+            ),
+            (
+                "support/greet/deployments/production/rollback",
+                PromptPath::Rollback {
+                    id: id(),
+                    environment: environment(),
+                },
+            ),
+            (
+                "a/aliases/b",
+                PromptPath::Prompt {
+                    id: "a/aliases/b".to_owned(),
+                },
+            ),
+            (
+                "history",
+                PromptPath::Prompt {
+                    id: "history".to_owned(),
+                },
+            ),
+        ] {
+            assert_eq!(get(raw), Some(expected), "{raw}");
+        }
+    }
+
+    #[test]
+    fn paths_that_mean_nothing_are_refused() {
+        for raw in [
+            "",
+            "versions",
+            "a/",
+            "/a",
+            "a//b",
+            "a/versions/",
+            "a/versions/x",
+            "a/versions/+1",
+            "a/versions/99999999999",
+            "a/versions/1/diff",
+            "a/deployments",
+            "deployments/production",
+            "a/deployments/production/undo",
+            "%ff",
+        ] {
+            assert_eq!(get(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn alias_is_one_encoded_segment() {
+        let alias = |id: &str, alias: &str| {
+            let (id, alias) = (id.to_owned(), alias.to_owned());
+            Some(PromptPath::Alias { id, alias })
+        };
+        let put = |raw| PromptPath::parse(&Method::PUT, raw);
+        assert_eq!(put("a/b/aliases/old%2Fname%20%C3%A4"), alias("a/b", "old/name ä"));
+        assert_eq!(put("a%2Fb/aliases/versions"), alias("a/b", "versions"));
+        assert_eq!(put("a/aliases/b/aliases/c"), alias("a/aliases/b", "c"));
+        let environment = "production".to_owned();
+        let id = "a".to_owned();
+        assert_eq!(
+            put("a/deployments/production"),
+            Some(PromptPath::Deployment { id, environment })
+        );
+    }
+}

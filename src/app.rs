@@ -1,0 +1,177 @@
+//! Builds the parts, starts them, and drains them: the only wiring.
+//!
+//! Threads: one per data plane worker, each with a single-threaded runtime of its own, and the control runtime, on which
+//! everything else lives (the accept loop, the control plane, the registry, the publisher, the shipper).
+
+mod control;
+mod gauges;
+mod listener;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, Sink};
+use crate::domain::price::PriceTable;
+use crate::metrics::Metrics;
+use crate::proxy::Settings;
+use crate::registry::Registry;
+use crate::snapshot::{Cell, Pinned, Publisher, Routing, Snapshot};
+use crate::telemetry::{SinkOptions, Store, Telemetry, TelemetryOptions};
+
+pub use gauges::Gauges;
+
+/// How long the spool may take to ship what is left at the end.
+const SHIP_AT_EXIT: Duration = Duration::from_secs(10);
+
+/// A running gateway.
+pub struct App {
+    pub data_address: SocketAddr,
+    pub control_address: SocketAddr,
+    /// The admin token, if this start made one: to be shown once.
+    pub new_admin_token: Option<String>,
+    pub store: Option<Arc<Store>>,
+    ready: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    workers: Vec<worker::Handle>,
+    tasks: Vec<JoinHandle<()>>,
+    telemetry: Telemetry,
+    registry: Arc<Registry>,
+    drain: Duration,
+}
+
+/// What was left when the gateway stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Sealed segments that the sink has not taken; the next start ships them.
+    pub unshipped_segments: usize,
+}
+
+impl App {
+    /// Starts the gateway; it serves when this returns. Must be called on the control runtime.
+    ///
+    /// # Errors
+    /// What cannot be opened, read or bound, with the way to mend it.
+    pub async fn start(config: Config, admin_token: Option<&str>) -> anyhow::Result<Self> {
+        let control = tokio::runtime::Handle::current();
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+        let prices = match &config.prices_file {
+            None => PriceTable::builtin(),
+            Some(path) => PriceTable::load(path)?,
+        };
+        let routing = Arc::new(Routing::new(&config)?);
+        let registry = Registry::open(&config.registry.url)
+            .await
+            .context("cannot open the registry")?;
+        let registry = Arc::new(registry);
+        let new_admin_token = registry.ensure_admin_token(admin_token).await?;
+        let cell = Arc::new(Cell::new(Snapshot::empty(routing, &config.hash)));
+        let publisher = Publisher::start(Arc::clone(&registry), Arc::clone(&cell)).await?;
+        let telemetry = start_telemetry(&config, &metrics, control.clone()).await?;
+        let store = telemetry.store();
+
+        let data = listener::bind(config.server.listen, "server.listen")?;
+        let admin = listener::bind(config.server.admin_listen, "server.admin_listen")?;
+        let (data_address, control_address) = (data.local_addr()?, admin.local_addr()?);
+
+        let (stop, stopped) = watch::channel(false);
+        let shared = worker::Shared {
+            cell: Arc::clone(&cell),
+            pinned: Arc::new(Pinned::new(Arc::clone(&registry), control)),
+            settings: Arc::new(Settings::new(&config, prices)),
+            http: worker::HttpLimits::new(&config),
+            drain: config.server.drain,
+        };
+        let workers = (0..config.server.workers)
+            .map(|index| {
+                worker::start(
+                    index,
+                    shared.clone(),
+                    telemetry.recorder_seed(index),
+                    metrics.worker(),
+                    stopped.clone(),
+                )
+            })
+            .collect::<std::io::Result<Vec<_>>>()
+            .context("cannot start a worker thread")?;
+        let ready = Arc::new(AtomicBool::new(true));
+        let gauges = Gauges::new(Arc::clone(&metrics), Arc::clone(&publisher), telemetry.stats());
+        let plane = control::Plane {
+            registry: Arc::clone(&registry),
+            publisher: Arc::clone(&publisher),
+            store: store.clone(),
+            gauges: Arc::new(gauges),
+            ready: Arc::clone(&ready),
+        };
+        let inboxes = workers.iter().map(worker::Handle::inbox).collect();
+        let accept = listener::Accept {
+            inboxes,
+            max_connections: config.limits.max_connections,
+            refused: metrics.connections_refused.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(listener::accept(data, accept, stopped.clone())),
+            tokio::spawn(control::serve(admin, plane, stopped)),
+            tokio::spawn(publisher.follow()),
+        ];
+        Ok(Self {
+            data_address,
+            control_address,
+            new_admin_token,
+            store,
+            ready,
+            stop,
+            workers,
+            tasks,
+            telemetry,
+            registry,
+            drain: config.server.drain,
+        })
+    }
+
+    /// Stops: not ready, no new connections, open requests finished within `server.drain`, everything recorded.
+    pub async fn stop(self) -> Stopped {
+        self.ready.store(false, Ordering::Relaxed);
+        let _ = self.stop.send(true);
+        let workers = self.workers;
+        let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(worker::Handle::join));
+        if tokio::time::timeout(self.drain + Duration::from_secs(5), joined)
+            .await
+            .is_err()
+        {
+            tracing::error!("a worker did not stop in time");
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        let unshipped_segments = self.telemetry.drain(SHIP_AT_EXIT).await;
+        self.registry.close().await;
+        Stopped { unshipped_segments }
+    }
+}
+
+async fn start_telemetry(
+    config: &Config,
+    metrics: &Metrics,
+    control: tokio::runtime::Handle,
+) -> anyhow::Result<Telemetry> {
+    let options = TelemetryOptions {
+        spool_dir: config.telemetry.spool_dir.clone(),
+        seal_after: config.telemetry.seal_after,
+        sink: match &config.telemetry.sink {
+            Sink::Sqlite { path } => SinkOptions::Sqlite { path: path.clone() },
+            Sink::None => SinkOptions::None,
+        },
+        workers: config.server.workers,
+        insert_duration: metrics.sink_insert_duration_seconds.clone(),
+    };
+    // Opening recovers what an earlier run left, which reads files.
+    let started = tokio::task::spawn_blocking(move || Telemetry::start(options, control)).await?;
+    Ok(started?)
+}

@@ -1,0 +1,75 @@
+//! The commands.
+
+mod check;
+mod client;
+mod demo;
+mod mock_provider;
+mod serve;
+mod shutdown;
+
+use clap::{Parser, Subcommand};
+
+/// LLM gateway and prompt management in one binary.
+///
+/// Applications send a prompt id and variables to an OpenAI-compatible endpoint; promptgate renders the live version,
+/// splits traffic, forwards to the provider, streams the answer back and records everything.
+#[derive(Debug, Parser)]
+#[command(name = "promptgate", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway and its control plane
+    Serve(serve::Args),
+    /// Check a configuration file and say everything that is wrong with it
+    Check(check::Args),
+    /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
+    Demo(demo::Args),
+    /// Run a stand-in provider for tests and benchmarks
+    MockProvider(mock_provider::Args),
+}
+
+/// Runs the command line. Wrong usage ends the process with code 2.
+///
+/// # Errors
+/// What made the command fail.
+pub fn run() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(args),
+        Command::MockProvider(args) => mock_provider::run(args),
+    }
+}
+
+/// Starts the control runtime.
+fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+}
+
+/// Reads a variable of the process's environment.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Sends log lines to standard error: `RUST_LOG` chooses them, the default is `info`.
+fn start_log(json: bool, default: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A log that is set up already (a test's) stays.
+    let _ = if json {
+        log.json().try_init()
+    } else {
+        log.with_target(false).try_init()
+    };
+}

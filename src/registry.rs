@@ -1,0 +1,212 @@
+//! The durable truth: prompts, versions, deployments, environments, keys, tokens and the audit log.
+//!
+//! A change is one `change::Change`: a write transaction that raises the generation by one, stamps the rows it touches
+//! with it and appends to the audit log. So whoever reads everything stamped later than a generation
+//! ([`Registry::changes_since`]) has exactly what changed, and nothing changes without a trace.
+//!
+//! Versions, deployments and audit rows are only ever inserted. Requests never come here: they read the snapshot.
+//!
+//! SQLite in WAL mode, with one connection that writes and a few that read, so writers queue here instead of colliding in
+//! the file. The SQL is kept to what PostgreSQL understands as well.
+
+mod audit;
+mod change;
+mod delta;
+mod deployments;
+mod environments;
+mod keys;
+mod page;
+mod partials;
+mod prompts;
+mod rollback;
+mod schema;
+mod secret;
+mod tokens;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::domain::version::Problem;
+
+pub use audit::AuditEntry;
+pub use change::By;
+pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
+pub use deployments::{Deployment, DeploymentKind};
+pub use environments::Environment;
+pub use keys::{CreatedKey, Key, NewKey};
+pub use page::{MAX_PAGE, Page, PageOf};
+pub use prompts::{Live, NewPrompt, Prompt};
+pub use tokens::Token;
+pub use versions::{Version, VersionName, VersionSummary};
+
+/// How many connections read at the same time.
+const READERS: u32 = 4;
+
+/// How long a statement waits for another process that holds the file, and a caller for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a change produced, and the registry state it made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published<T> {
+    pub value: T,
+    pub generation: u64,
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("{0}")]
+    NotFound(Missing),
+    #[error("{0}")]
+    Conflict(String),
+    /// An argument has the wrong form.
+    #[error("{field}: {message}")]
+    InvalidField { field: &'static str, message: String },
+    /// The content of a new version is not valid.
+    #[error("the content has {} problem(s), the first: {}", .0.len(), first(.0))]
+    Invalid(Vec<Problem>),
+    /// The environment is protected; `change` is what somebody else would approve.
+    #[error("the environment is protected, somebody else must approve this change")]
+    ApprovalRequired { change: Box<Value> },
+    /// The caller expected another deployment to be live.
+    #[error("the live deployment is {}, not the expected one", current_number(.current))]
+    Stale { current: Option<Box<Deployment>> },
+    /// A row does not say what this program wrote.
+    #[error("stored data makes no sense: {0}")]
+    Stored(String),
+    #[error("registry database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+fn first(problems: &[Problem]) -> String {
+    match problems.first() {
+        Some(problem) if problem.path.is_empty() => problem.message.clone(),
+        Some(problem) => format!("{}: {}", problem.path, problem.message),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn current_number(current: &Option<Box<Deployment>>) -> String {
+    match current {
+        Some(deployment) => deployment.number.to_string(),
+        None => "none".to_owned(),
+    }
+}
+
+/// What was looked for and is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    #[error("prompt {0:?} does not exist")]
+    Prompt(String),
+    #[error("prompt {prompt:?} has no version {version}")]
+    Version { prompt: String, version: u32 },
+    #[error("environment {0:?} does not exist")]
+    Environment(String),
+    #[error("nothing is live for prompt {prompt:?} in {environment:?}")]
+    NothingLive { prompt: String, environment: String },
+    #[error("prompt {prompt:?} has no deployment {number} in {environment:?}")]
+    Deployment {
+        prompt: String,
+        environment: String,
+        number: u32,
+    },
+    #[error("key {0:?} does not exist")]
+    Key(String),
+    #[error("prompt {prompt:?} has no alias {alias:?}")]
+    Alias { prompt: String, alias: String },
+}
+
+impl From<Missing> for RegistryError {
+    fn from(missing: Missing) -> Self {
+        Self::NotFound(missing)
+    }
+}
+
+/// The registry's database.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    reader: SqlitePool,
+    writer: SqlitePool,
+}
+
+impl Registry {
+    /// Opens `sqlite:<path>`, creating the file and its folder if need be, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the URL is not of that form, the file cannot be opened, or a newer program wrote it.
+    pub async fn open(url: &str) -> Result<Self, RegistryError> {
+        let invalid = |message: String| RegistryError::InvalidField {
+            field: "registry.url",
+            message,
+        };
+        if !url.starts_with("sqlite:") || url.contains(":memory:") {
+            return Err(invalid(format!(
+                "{url:?} is not a file, write for instance \"sqlite:data/registry.db\""
+            )));
+        }
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|why| invalid(format!("{url:?}: {why}")))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(PATIENCE);
+        if let Some(folder) = options.get_filename().parent() {
+            std::fs::create_dir_all(folder).map_err(sqlx::Error::Io)?;
+        }
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(PATIENCE)
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        schema::migrate(&writer).await?;
+        let reader = pool(READERS).connect_with(options).await?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Returns the present generation: one small read, for polling.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn generation(&self) -> Result<u64, RegistryError> {
+        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta")
+            .fetch_one(&self.reader)
+            .await?;
+        number(generation)
+    }
+
+    /// Closes every connection, after which every call fails.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Turns a stored number into ours.
+fn number<T: TryFrom<i64>>(stored: i64) -> Result<T, RegistryError> {
+    T::try_from(stored).map_err(|_| RegistryError::Stored(format!("number {stored} is out of range")))
+}
+
+/// Turns stored JSON text into ours.
+fn parse<T: serde::de::DeserializeOwned>(stored: &str) -> Result<T, RegistryError> {
+    serde_json::from_str(stored).map_err(|why| RegistryError::Stored(why.to_string()))
+}
+
+/// Turns a value into JSON text to store.
+fn text<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("stored values serialise: their keys are strings")
+}
+
+/// Microseconds since the Unix epoch.
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}

@@ -1,0 +1,75 @@
+//! A change: one write transaction that makes one new generation.
+
+use serde_json::Value;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+use super::audit;
+use super::{Registry, RegistryError, now_us, number};
+
+/// Who makes a change, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct By<'a> {
+    pub actor: &'a str,
+    pub message: &'a str,
+}
+
+/// A write transaction under way; dropping it undoes everything, its generation included.
+pub(super) struct Change<'a> {
+    tx: Transaction<'static, Sqlite>,
+    pub generation: u64,
+    /// Microseconds since the Unix epoch.
+    pub at_us: i64,
+    actor: &'a str,
+}
+
+impl<'a> Change<'a> {
+    /// Takes the write lock and the next generation.
+    ///
+    /// The counter is a row, not a sequence, so that generations have no gaps and become visible in their order.
+    pub async fn begin(registry: &Registry, actor: &'a str) -> Result<Self, RegistryError> {
+        let mut tx = registry.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation + 1 RETURNING generation")
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(Self {
+            tx,
+            generation: number(generation)?,
+            at_us: now_us(),
+            actor,
+        })
+    }
+
+    /// Returns the connection to read and write with.
+    pub fn sql(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+
+    /// Returns the generation as the database stores it.
+    pub fn stamp(&self) -> i64 {
+        self.generation.cast_signed()
+    }
+
+    /// Stamps a prompt as changed by this change.
+    pub async fn touch(&mut self, prompt: &str) -> Result<(), RegistryError> {
+        sqlx::query("UPDATE prompts SET generation = $1 WHERE id = $2")
+            .bind(self.stamp())
+            .bind(prompt)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Writes the audit row and commits.
+    pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
+        let entry = audit::NewEntry {
+            at_us: self.at_us,
+            actor: self.actor,
+            action,
+            subject,
+            detail,
+        };
+        audit::append(&mut self.tx, entry).await?;
+        self.tx.commit().await?;
+        Ok(self.generation)
+    }
+}

@@ -1,0 +1,271 @@
+//! What changed since a generation, for the snapshot: a fixed number of queries in one read transaction, however many
+//! prompts there are.
+
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+
+use super::secret::digest_bytes;
+use super::{Registry, RegistryError, environments, number, parse};
+use crate::domain::content::Content;
+use crate::domain::split::Arm;
+
+/// Everything that changed since a generation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delta {
+    /// The generation this state has.
+    pub generation: u64,
+    /// The database's lineage: another one means that generations cannot be compared, read everything.
+    pub epoch: String,
+    /// Always all of them, in order.
+    pub environments: Vec<EnvironmentState>,
+    /// By id.
+    pub prompts: Vec<PromptState>,
+    pub keys: Vec<KeyState>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentState {
+    pub name: String,
+    pub protected: bool,
+}
+
+/// The whole present state of a prompt that changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptState {
+    pub id: String,
+    pub aliases: Vec<String>,
+    /// 0 as long as there is none.
+    pub latest_version: u32,
+    pub live: Vec<LiveState>,
+}
+
+/// What is live for a prompt in one environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveState {
+    pub environment: String,
+    pub deployment: u32,
+    pub split: Vec<Arm>,
+    /// Every version that was ever deployed in this environment, ascending.
+    pub ever_deployed: Vec<u32>,
+    /// The split's versions, ascending.
+    pub contents: Vec<(u32, Content)>,
+}
+
+/// A key by the digest of its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyState {
+    pub id: String,
+    /// SHA-256 of the secret.
+    pub digest: [u8; 32],
+    pub name: String,
+    pub environment: String,
+    /// All it may name, its default first.
+    pub environments: Vec<String>,
+    /// `None` is all.
+    pub models: Option<Vec<String>>,
+    pub raw: bool,
+    pub pin: bool,
+    pub force_variant: bool,
+    pub revoked: bool,
+}
+
+impl Registry {
+    /// Returns every prompt and key that changed after `generation`, and all environments; 0 returns everything.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn changes_since(&self, generation: u64) -> Result<Delta, RegistryError> {
+        let since = i64::try_from(generation).unwrap_or(i64::MAX);
+        let mut tx = self.reader.begin().await?;
+        let (epoch, present): (String, i64) = sqlx::query_as("SELECT epoch, generation FROM meta")
+            .fetch_one(&mut *tx)
+            .await?;
+        let environments = environments::all(&mut tx).await?;
+        let delta = Delta {
+            generation: number(present)?,
+            epoch,
+            environments: environments
+                .into_iter()
+                .map(|environment| EnvironmentState {
+                    name: environment.name,
+                    protected: environment.protected,
+                })
+                .collect(),
+            prompts: prompts_since(&mut tx, since).await?,
+            keys: keys_since(&mut tx, since).await?,
+        };
+        tx.commit().await?;
+        Ok(delta)
+    }
+}
+
+async fn prompts_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<PromptState>, RegistryError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT p.id, COALESCE((SELECT MAX(v.version) FROM versions v WHERE v.prompt_id = p.id), 0) \
+         FROM prompts p WHERE p.generation > $1 ORDER BY p.id",
+    )
+    .bind(since)
+    .fetch_all(&mut *sql)
+    .await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut aliases = aliases_since(sql, since).await?;
+    let mut live = live_since(sql, since).await?;
+    let prompt = |(id, latest): (String, i64)| {
+        Ok(PromptState {
+            aliases: aliases.remove(&id).unwrap_or_default(),
+            latest_version: number(latest)?,
+            live: live.remove(&id).unwrap_or_default(),
+            id,
+        })
+    };
+    rows.into_iter().map(prompt).collect()
+}
+
+async fn aliases_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap<String, Vec<String>>, RegistryError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT a.prompt_id, a.alias FROM aliases a JOIN prompts p ON p.id = a.prompt_id \
+         WHERE p.generation > $1 ORDER BY a.alias",
+    )
+    .bind(since)
+    .fetch_all(sql)
+    .await?;
+    let mut aliases: HashMap<String, Vec<String>> = HashMap::new();
+    for (prompt, alias) in rows {
+        aliases.entry(prompt).or_default().push(alias);
+    }
+    Ok(aliases)
+}
+
+async fn live_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap<String, Vec<LiveState>>, RegistryError> {
+    let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
+        "SELECT l.prompt_id, l.environment, l.number, d.split FROM prompts p \
+         JOIN live l ON l.prompt_id = p.id JOIN environments e ON e.name = l.environment \
+         JOIN deployments d ON d.prompt_id = l.prompt_id AND d.environment = l.environment AND d.number = l.number \
+         WHERE p.generation > $1 ORDER BY e.position",
+    )
+    .bind(since)
+    .fetch_all(&mut *sql)
+    .await?;
+    let mut deployed = deployed_since(sql, since).await?;
+    let contents = contents_since(sql, since).await?;
+    let mut live: HashMap<String, Vec<LiveState>> = HashMap::new();
+    for (prompt, environment, deployment, split) in rows {
+        let split: Vec<Arm> = parse(&split)?;
+        let key = (prompt, environment);
+        let state = LiveState {
+            deployment: number(deployment)?,
+            ever_deployed: deployed.remove(&key).unwrap_or_default(),
+            contents: contents_of(&contents, &key.0, &split)?,
+            environment: key.1,
+            split,
+        };
+        live.entry(key.0).or_default().push(state);
+    }
+    Ok(live)
+}
+
+async fn deployed_since(
+    sql: &mut SqliteConnection,
+    since: i64,
+) -> Result<HashMap<(String, String), Vec<u32>>, RegistryError> {
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT d.prompt_id, d.environment, d.version FROM prompts p \
+         JOIN deployed_versions d ON d.prompt_id = p.id WHERE p.generation > $1 ORDER BY d.version",
+    )
+    .bind(since)
+    .fetch_all(sql)
+    .await?;
+    let mut deployed: HashMap<(String, String), Vec<u32>> = HashMap::new();
+    for (prompt, environment, version) in rows {
+        deployed
+            .entry((prompt, environment))
+            .or_default()
+            .push(number(version)?);
+    }
+    Ok(deployed)
+}
+
+/// The contents of live versions, by prompt and version.
+async fn contents_since(
+    sql: &mut SqliteConnection,
+    since: i64,
+) -> Result<HashMap<String, Vec<(u32, Content)>>, RegistryError> {
+    let rows: Vec<(String, i64, String)> = sqlx::query_as(
+        "SELECT v.prompt_id, v.version, v.content FROM prompts p JOIN versions v ON v.prompt_id = p.id \
+         WHERE p.generation > $1 AND EXISTS (SELECT 1 FROM deployed_versions d \
+         WHERE d.prompt_id = v.prompt_id AND d.version = v.version AND d.live = 1) ORDER BY v.version",
+    )
+    .bind(since)
+    .fetch_all(sql)
+    .await?;
+    let mut contents: HashMap<String, Vec<(u32, Content)>> = HashMap::new();
+    for (prompt, version, content) in rows {
+        contents
+            .entry(prompt)
+            .or_default()
+            .push((number(version)?, parse(&content)?));
+    }
+    Ok(contents)
+}
+
+fn contents_of(
+    contents: &HashMap<String, Vec<(u32, Content)>>,
+    prompt: &str,
+    split: &[Arm],
+) -> Result<Vec<(u32, Content)>, RegistryError> {
+    let known = contents.get(prompt).map(Vec::as_slice).unwrap_or_default();
+    let wanted: Vec<(u32, Content)> = known
+        .iter()
+        .filter(|(version, _)| split.iter().any(|arm| arm.version == *version))
+        .cloned()
+        .collect();
+    let complete = split
+        .iter()
+        .all(|arm| wanted.iter().any(|(version, _)| arm.version == *version));
+    if !complete {
+        return Err(RegistryError::Stored(format!(
+            "a live version of prompt {prompt:?} has no content"
+        )));
+    }
+    Ok(wanted)
+}
+
+async fn keys_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<KeyState>, RegistryError> {
+    type Row = (
+        String,
+        String,
+        String,
+        String,
+        String,
+        Option<String>,
+        i64,
+        i64,
+        i64,
+        Option<i64>,
+    );
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, digest, name, environment, environments, models, raw, pin, force_variant, revoked_at FROM keys \
+         WHERE generation > $1 ORDER BY id",
+    )
+    .bind(since)
+    .fetch_all(sql)
+    .await?;
+    let key = |(id, digest, name, environment, environments, models, raw, pin, force, revoked): Row| {
+        Ok(KeyState {
+            id,
+            digest: digest_bytes(&digest)?,
+            name,
+            environment,
+            environments: parse(&environments)?,
+            models: models.as_deref().map(parse).transpose()?,
+            raw: raw != 0,
+            pin: pin != 0,
+            force_variant: force != 0,
+            revoked: revoked.is_some(),
+        })
+    };
+    rows.into_iter().map(key).collect()
+}

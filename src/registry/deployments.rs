@@ -1,0 +1,352 @@
+//! Deployments: what is live for a prompt in an environment, its history, and the way back.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use sqlx::SqliteConnection;
+
+use super::change::{By, Change};
+use super::rollback::{Past, previous};
+use super::{Missing, Page, PageOf, Published, Registry, RegistryError, environments, number, parse, prompts, text};
+use crate::domain::split::{Arm, upper_bounds};
+
+/// How a deployment came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeploymentKind {
+    Deploy,
+    Rollback,
+}
+
+impl DeploymentKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// What was live, or is, for one prompt in one environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    pub prompt: String,
+    pub environment: String,
+    /// From 1, without gaps.
+    pub number: u32,
+    pub split: Vec<Arm>,
+    pub message: String,
+    pub actor: String,
+    /// Microseconds since the Unix epoch.
+    pub created_at_us: i64,
+    pub kind: DeploymentKind,
+    /// The deployment whose split this one reproduces.
+    pub rolled_back_to: Option<u32>,
+    pub generation: u64,
+}
+
+type Row = (String, String, i64, String, String, String, i64, Option<i64>, i64);
+
+fn deployment(row: Row) -> Result<Deployment, RegistryError> {
+    let (prompt, environment, own_number, split, message, actor, created_at_us, rolled_back_to, generation) = row;
+    Ok(Deployment {
+        prompt,
+        environment,
+        number: number(own_number)?,
+        split: parse(&split)?,
+        message,
+        actor,
+        created_at_us,
+        kind: if rolled_back_to.is_some() {
+            DeploymentKind::Rollback
+        } else {
+            DeploymentKind::Deploy
+        },
+        rolled_back_to: rolled_back_to.map(number).transpose()?,
+        generation: number(generation)?,
+    })
+}
+
+/// Reads deployments below a number, newest first.
+async fn select(
+    sql: &mut SqliteConnection,
+    prompt: &str,
+    environment: &str,
+    below: i64,
+    rows: i64,
+) -> Result<Vec<Deployment>, RegistryError> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT prompt_id, environment, number, split, message, actor, created_at, rolled_back_to, generation \
+         FROM deployments WHERE prompt_id = $1 AND environment = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
+    )
+    .bind(prompt)
+    .bind(environment)
+    .bind(below)
+    .bind(rows)
+    .fetch_all(sql)
+    .await?;
+    rows.into_iter().map(deployment).collect()
+}
+
+/// Reads what is live.
+async fn live(
+    sql: &mut SqliteConnection,
+    prompt: &str,
+    environment: &str,
+) -> Result<Option<Deployment>, RegistryError> {
+    Ok(select(sql, prompt, environment, i64::MAX, 1).await?.pop())
+}
+
+async fn require_versions(sql: &mut SqliteConnection, prompt: &str, split: &[Arm]) -> Result<(), RegistryError> {
+    for version in split.iter().map(|arm| arm.version).collect::<BTreeSet<_>>() {
+        let row: Option<(i64,)> = sqlx::query_as("SELECT version FROM versions WHERE prompt_id = $1 AND version = $2")
+            .bind(prompt)
+            .bind(i64::from(version))
+            .fetch_optional(&mut *sql)
+            .await?;
+        if row.is_none() {
+            let prompt = prompt.to_owned();
+            return Err(Missing::Version { prompt, version }.into());
+        }
+    }
+    Ok(())
+}
+
+/// A deployment to record, after all checks.
+struct Next<'a> {
+    prompt: String,
+    environment: &'a str,
+    live: Option<Deployment>,
+    split: Vec<Arm>,
+    by: By<'a>,
+    rolled_back_to: Option<u32>,
+}
+
+/// Writes a deployment, makes it the live one, and commits.
+async fn record(mut change: Change<'_>, next: Next<'_>) -> Result<Published<Deployment>, RegistryError> {
+    let value = Deployment {
+        number: next.live.as_ref().map_or(0, |live| live.number) + 1,
+        prompt: next.prompt,
+        environment: next.environment.to_owned(),
+        split: next.split,
+        message: next.by.message.to_owned(),
+        actor: next.by.actor.to_owned(),
+        created_at_us: change.at_us,
+        kind: match next.rolled_back_to {
+            Some(_) => DeploymentKind::Rollback,
+            None => DeploymentKind::Deploy,
+        },
+        rolled_back_to: next.rolled_back_to,
+        generation: change.generation,
+    };
+    insert(&mut change, &value).await?;
+    mark_live(change.sql(), &value).await?;
+    change.touch(&value.prompt).await?;
+    let action = match value.kind {
+        DeploymentKind::Deploy => "deployment.deploy",
+        DeploymentKind::Rollback => "deployment.rollback",
+    };
+    let subject = format!("{}@{}", value.prompt, value.environment);
+    let detail = json!({
+        "from": next.live.map(|live| json!({"deployment": live.number, "split": live.split})),
+        "to": {"deployment": value.number, "split": value.split},
+        "rolled_back_to": value.rolled_back_to,
+        "message": value.message,
+    });
+    let generation = change.commit(action, &subject, detail).await?;
+    Ok(Published { value, generation })
+}
+
+async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), RegistryError> {
+    let stamp = change.stamp();
+    sqlx::query(
+        "INSERT INTO deployments (prompt_id, environment, number, split, message, actor, created_at, kind, \
+         rolled_back_to, generation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(&value.prompt)
+    .bind(&value.environment)
+    .bind(i64::from(value.number))
+    .bind(text(&value.split))
+    .bind(&value.message)
+    .bind(&value.actor)
+    .bind(value.created_at_us)
+    .bind(value.kind.as_str())
+    .bind(value.rolled_back_to.map(i64::from))
+    .bind(stamp)
+    .execute(change.sql())
+    .await?;
+    Ok(())
+}
+
+async fn mark_live(sql: &mut SqliteConnection, value: &Deployment) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO live (prompt_id, environment, number) VALUES ($1, $2, $3) \
+         ON CONFLICT (prompt_id, environment) DO UPDATE SET number = excluded.number",
+    )
+    .bind(&value.prompt)
+    .bind(&value.environment)
+    .bind(i64::from(value.number))
+    .execute(&mut *sql)
+    .await?;
+    sqlx::query("UPDATE deployed_versions SET live = 0 WHERE prompt_id = $1 AND environment = $2")
+        .bind(&value.prompt)
+        .bind(&value.environment)
+        .execute(&mut *sql)
+        .await?;
+    for arm in &value.split {
+        sqlx::query(
+            "INSERT INTO deployed_versions (prompt_id, environment, version, live) VALUES ($1, $2, $3, 1) \
+             ON CONFLICT (prompt_id, environment, version) DO UPDATE SET live = 1",
+        )
+        .bind(&value.prompt)
+        .bind(&value.environment)
+        .bind(i64::from(arm.version))
+        .execute(&mut *sql)
+        .await?;
+    }
+    Ok(())
+}
+
+impl Registry {
+    /// Makes a split live.
+    ///
+    /// `expected` is the deployment that the caller believes to be live, 0 for none; `None` does not care.
+    ///
+    /// # Errors
+    /// When the split is not valid, the prompt, a version or the environment does not exist, another deployment than
+    /// expected is live, the environment is protected, or the database fails.
+    pub async fn deploy(
+        &self,
+        prompt: &str,
+        environment: &str,
+        split: Vec<Arm>,
+        expected: Option<u32>,
+        by: By<'_>,
+    ) -> Result<Published<Deployment>, RegistryError> {
+        upper_bounds(&split).map_err(|message| RegistryError::InvalidField {
+            field: "split",
+            message,
+        })?;
+        let mut change = Change::begin(self, by.actor).await?;
+        let prompt = prompts::require(change.sql(), prompt).await?;
+        let protected = environments::one(change.sql(), environment).await?.protected;
+        require_versions(change.sql(), &prompt, &split).await?;
+        let live = live(change.sql(), &prompt, environment).await?;
+        let live_number = live.as_ref().map_or(0, |live| live.number);
+        if expected.is_some_and(|expected| expected != live_number) {
+            return Err(RegistryError::Stale {
+                current: live.map(Box::new),
+            });
+        }
+        if protected {
+            let proposal = json!({
+                "prompt": prompt, "environment": environment, "split": split, "message": by.message,
+            });
+            return Err(RegistryError::ApprovalRequired {
+                change: Box::new(proposal),
+            });
+        }
+        let next = Next {
+            prompt,
+            environment,
+            live,
+            split,
+            by,
+            rolled_back_to: None,
+        };
+        record(change, next).await
+    }
+
+    /// Makes the split of an earlier deployment live again, exactly as it was.
+    ///
+    /// Without `to` it is the last deployment before the present one that differed from it and was not itself rolled
+    /// back from. Needs no approval: whatever was live once had it.
+    ///
+    /// # Errors
+    /// When the prompt, the environment or the deployment does not exist, there is nothing to return to, or the
+    /// database fails.
+    pub async fn rollback(
+        &self,
+        prompt: &str,
+        environment: &str,
+        to: Option<u32>,
+        by: By<'_>,
+    ) -> Result<Published<Deployment>, RegistryError> {
+        let mut change = Change::begin(self, by.actor).await?;
+        let prompt = prompts::require(change.sql(), prompt).await?;
+        environments::one(change.sql(), environment).await?;
+        let mut history = select(change.sql(), &prompt, environment, i64::MAX, i64::MAX).await?;
+        history.reverse();
+        let target = target(&history, &prompt, environment, to)?;
+        let next = Next {
+            split: history[target as usize - 1].split.clone(),
+            live: history.pop(),
+            prompt,
+            environment,
+            by,
+            rolled_back_to: Some(target),
+        };
+        record(change, next).await
+    }
+
+    /// Returns what is live for a prompt in an environment.
+    ///
+    /// # Errors
+    /// When the prompt or the environment does not exist, nothing is live, or the database fails.
+    pub async fn deployment(&self, prompt: &str, environment: &str) -> Result<Deployment, RegistryError> {
+        let mut tx = self.reader.begin().await?;
+        let prompt = prompts::require(&mut tx, prompt).await?;
+        environments::one(&mut tx, environment).await?;
+        let live = live(&mut tx, &prompt, environment).await?;
+        let environment = environment.to_owned();
+        Ok(live.ok_or(Missing::NothingLive { prompt, environment })?)
+    }
+
+    /// Lists every deployment of a prompt in an environment, newest first.
+    ///
+    /// # Errors
+    /// When the prompt or the environment does not exist, the cursor is not one of this list, or the database fails.
+    pub async fn list_deployments(
+        &self,
+        prompt: &str,
+        environment: &str,
+        page: PageOf<'_>,
+    ) -> Result<Page<Deployment>, RegistryError> {
+        let mut tx = self.reader.begin().await?;
+        let prompt = prompts::require(&mut tx, prompt).await?;
+        environments::one(&mut tx, environment).await?;
+        let items = select(&mut tx, &prompt, environment, page.below()?, page.rows()).await?;
+        Ok(page.page(items, |deployment| deployment.number.to_string()))
+    }
+}
+
+/// Picks the deployment to return to; `history` starts with number 1.
+fn target(history: &[Deployment], prompt: &str, environment: &str, to: Option<u32>) -> Result<u32, RegistryError> {
+    let present = history.len();
+    match to {
+        None => {
+            let line: Vec<Past> = history
+                .iter()
+                .map(|deployment| Past {
+                    split: deployment.split.clone(),
+                    rolled_back_to: deployment.rolled_back_to,
+                })
+                .collect();
+            previous(&line).ok_or_else(|| {
+                RegistryError::Conflict(format!(
+                    "there is nothing to roll back to: no earlier deployment of prompt {prompt:?} in {environment:?} \
+                     differs from what is live and was not rolled back from, name one with \"to\" or deploy"
+                ))
+            })
+        }
+        Some(number) if number == 0 || number as usize > present => Err(Missing::Deployment {
+            prompt: prompt.to_owned(),
+            environment: environment.to_owned(),
+            number,
+        }
+        .into()),
+        Some(number) if number as usize == present => Err(RegistryError::Conflict(format!(
+            "deployment {number} of prompt {prompt:?} is the live one in {environment:?} already"
+        ))),
+        Some(number) => Ok(number),
+    }
+}
