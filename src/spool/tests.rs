@@ -180,14 +180,21 @@ fn writer_vanished_folder_heals_and_never_hangs() {
     on_worker(async {
         let writer = spool.writer_seed(0).start();
         writer.flushed(append(&writer, "before")).await;
-        fs::remove_dir_all(&folder).unwrap();
+        // Moved, not removed: the preparing thread may be creating a file in it just now.
+        fs::rename(&folder, dir.path().join("away")).unwrap();
         receiver.recv().await.unwrap().read().unwrap_err();
         writer.flushed(append(&writer, "after")).await;
         assert_eq!(payloads(&receiver.recv().await.unwrap()), ["after"]);
 
         // A file where the folder should be: nothing can be kept, and still nobody waits.
-        fs::remove_dir_all(&folder).unwrap();
-        fs::write(&folder, "").unwrap();
+        for away in 0..1000 {
+            fs::rename(&folder, dir.path().join(format!("away {away}"))).unwrap();
+            // Fails if that thread has brought the folder back already.
+            if fs::write(&folder, "").is_ok() {
+                break;
+            }
+        }
+        assert!(folder.is_file());
         writer.flushed(append(&writer, "lost")).await;
         assert_eq!(spool.stats().figures().lost, 1);
         fs::remove_file(&folder).unwrap();
