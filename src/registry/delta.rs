@@ -1,5 +1,9 @@
 //! What changed since a generation, for the snapshot: a fixed number of queries in one read transaction, however many
 //! prompts there are.
+//!
+//! The joins are written as CROSS JOIN because SQLite takes that for the order to go in: from the prompts that changed
+//! to their rows. Left to itself it walks whole tables, also to avoid a sort, so sorting is done here (measured with
+//! 10,000 prompts in a debug build, a change of one: 90 ms before, 1.3 ms now).
 
 use std::collections::HashMap;
 
@@ -103,7 +107,7 @@ impl Registry {
 async fn prompts_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<PromptState>, RegistryError> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "SELECT p.id, COALESCE((SELECT MAX(v.version) FROM versions v WHERE v.prompt_id = p.id), 0) \
-         FROM prompts p WHERE p.generation > $1 ORDER BY p.id",
+         FROM prompts p WHERE p.generation > $1",
     )
     .bind(since)
     .fetch_all(&mut *sql)
@@ -121,13 +125,18 @@ async fn prompts_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<Pro
             id,
         })
     };
-    rows.into_iter().map(prompt).collect()
+    let mut prompts = rows
+        .into_iter()
+        .map(prompt)
+        .collect::<Result<Vec<_>, RegistryError>>()?;
+    prompts.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    Ok(prompts)
 }
 
 async fn aliases_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap<String, Vec<String>>, RegistryError> {
     let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT a.prompt_id, a.alias FROM aliases a JOIN prompts p ON p.id = a.prompt_id \
-         WHERE p.generation > $1 ORDER BY a.alias",
+        "SELECT a.prompt_id, a.alias FROM prompts p CROSS JOIN aliases a \
+         WHERE p.generation > $1 AND a.prompt_id = p.id ORDER BY a.alias",
     )
     .bind(since)
     .fetch_all(sql)
@@ -141,10 +150,10 @@ async fn aliases_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap
 
 async fn live_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap<String, Vec<LiveState>>, RegistryError> {
     let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
-        "SELECT l.prompt_id, l.environment, l.number, d.split FROM prompts p \
-         JOIN live l ON l.prompt_id = p.id JOIN environments e ON e.name = l.environment \
-         JOIN deployments d ON d.prompt_id = l.prompt_id AND d.environment = l.environment AND d.number = l.number \
-         WHERE p.generation > $1 ORDER BY e.position",
+        "SELECT l.prompt_id, l.environment, l.number, d.split FROM prompts p CROSS JOIN live l \
+         CROSS JOIN deployments d CROSS JOIN environments e WHERE p.generation > $1 AND l.prompt_id = p.id \
+         AND d.prompt_id = l.prompt_id AND d.environment = l.environment AND d.number = l.number \
+         AND e.name = l.environment ORDER BY e.position",
     )
     .bind(since)
     .fetch_all(&mut *sql)
@@ -172,8 +181,8 @@ async fn deployed_since(
     since: i64,
 ) -> Result<HashMap<(String, String), Vec<u32>>, RegistryError> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT d.prompt_id, d.environment, d.version FROM prompts p \
-         JOIN deployed_versions d ON d.prompt_id = p.id WHERE p.generation > $1 ORDER BY d.version",
+        "SELECT d.prompt_id, d.environment, d.version FROM prompts p CROSS JOIN deployed_versions d \
+         WHERE p.generation > $1 AND d.prompt_id = p.id ORDER BY d.version",
     )
     .bind(since)
     .fetch_all(sql)
@@ -194,9 +203,9 @@ async fn contents_since(
     since: i64,
 ) -> Result<HashMap<String, Vec<(u32, Content)>>, RegistryError> {
     let rows: Vec<(String, i64, String)> = sqlx::query_as(
-        "SELECT v.prompt_id, v.version, v.content FROM prompts p JOIN versions v ON v.prompt_id = p.id \
-         WHERE p.generation > $1 AND EXISTS (SELECT 1 FROM deployed_versions d \
-         WHERE d.prompt_id = v.prompt_id AND d.version = v.version AND d.live = 1) ORDER BY v.version",
+        "SELECT v.prompt_id, v.version, v.content FROM prompts p CROSS JOIN versions v \
+         WHERE p.generation > $1 AND v.prompt_id = p.id AND EXISTS (SELECT 1 FROM deployed_versions d \
+         WHERE d.prompt_id = v.prompt_id AND d.version = v.version AND d.live = 1)",
     )
     .bind(since)
     .fetch_all(sql)
@@ -217,11 +226,12 @@ fn contents_of(
     split: &[Arm],
 ) -> Result<Vec<(u32, Content)>, RegistryError> {
     let known = contents.get(prompt).map(Vec::as_slice).unwrap_or_default();
-    let wanted: Vec<(u32, Content)> = known
+    let mut wanted: Vec<(u32, Content)> = known
         .iter()
         .filter(|(version, _)| split.iter().any(|arm| arm.version == *version))
         .cloned()
         .collect();
+    wanted.sort_unstable_by_key(|(version, _)| *version);
     let complete = split
         .iter()
         .all(|arm| wanted.iter().any(|(version, _)| arm.version == *version));
@@ -248,7 +258,7 @@ async fn keys_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<KeySta
     );
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT id, digest, name, environment, environments, models, raw, pin, force_variant, revoked_at FROM keys \
-         WHERE generation > $1 ORDER BY id",
+         WHERE generation > $1",
     )
     .bind(since)
     .fetch_all(sql)
@@ -267,5 +277,7 @@ async fn keys_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<KeySta
             revoked: revoked.is_some(),
         })
     };
-    rows.into_iter().map(key).collect()
+    let mut keys = rows.into_iter().map(key).collect::<Result<Vec<_>, RegistryError>>()?;
+    keys.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    Ok(keys)
 }
