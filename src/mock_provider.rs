@@ -46,7 +46,8 @@
 //!
 //! A plain (not streamed) answer has no chunks: `malformed` breaks its JSON; `cut` and `stall` of 1 or more
 //! stop in the middle of its body. `text`, `size` and `echo` are exact: the request's token limit does not
-//! apply to them. Flags take no value, `true` or `false`.
+//! apply to them. Flags take no value, `true` or `false`. The last request is kept for `/__mock/stats` only if the
+//! mock was started to `remember` it.
 //!
 //! # Layout
 //!

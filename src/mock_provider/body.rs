@@ -255,3 +255,26 @@ fn poll_flushed(flushed: &mut bool, cx: &mut Context<'_>) -> Poll<()> {
     cx.waker().wake_by_ref();
     Poll::Pending
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn split_pieces_are_apart_by_a_pending_so_that_each_is_flushed() {
+        let pause = Pause::Flush { flushed: true };
+        let mut body = MockBody {
+            frames: Frames::Every(2),
+            pause,
+            ..MockBody::whole("abc")
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut next = || match Pin::new(&mut body).poll_frame(&mut cx) {
+            Poll::Ready(frame) => frame.map_or("end".into(), |frame| frame.unwrap().into_data().unwrap()),
+            Poll::Pending => "pending".into(),
+        };
+        assert_eq!([next(), next(), next(), next()], ["ab", "pending", "c", "end"]);
+    }
+}

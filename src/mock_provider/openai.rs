@@ -75,12 +75,11 @@ pub(super) fn admit(controls: &Controls, headers: &HeaderMap) -> Result<(), Fail
         let given = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        let message = match given {
-            None => "you didn't provide an API key: send it as `Authorization: Bearer <key>`",
-            Some(given) if given == key.as_bytes() => "",
-            Some(_) => "incorrect API key provided",
-        };
-        if !message.is_empty() {
+        if given != Some(key.as_bytes()) {
+            let message = match given {
+                None => "you didn't provide an API key: send it as `Authorization: Bearer <key>`",
+                Some(_) => "incorrect API key provided",
+            };
             return Err(Failure::new(StatusCode::UNAUTHORIZED, message));
         }
     }

@@ -49,6 +49,7 @@ pub struct MockProviderOptions {
 }
 
 /// A running mock provider on threads of its own; dropping it stops it.
+#[derive(Debug)]
 pub struct MockProvider {
     local_addr: SocketAddr,
     stop: Vec<watch::Sender<bool>>,
@@ -102,6 +103,7 @@ impl MockProvider {
         Ok(provider)
     }
 
+    /// The address connections are accepted on, with the port that was picked.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }

@@ -99,22 +99,20 @@ impl<'a> Request<'a> {
     /// The function to call, if one must be: the one `tool_choice` names, else the first.
     pub(super) fn called_function(&self, controls: &Controls) -> Result<Option<Cow<'a, str>>, Failure> {
         let choice = self.tool_choice.map_or("", RawValue::get);
-        if choice.starts_with('{') {
+        let names_one = choice.starts_with('{');
+        let Some(tools) = self
+            .tools
+            .filter(|_| names_one || controls.tool_call || choice == r#""required""#)
+        else {
+            return Ok(None);
+        };
+        let tools: Vec<Tool> = serde_json::from_str(tools.get()).map_err(|error| unreadable(&error))?;
+        let mut called = tools.into_iter().find_map(|tool| tool.function);
+        if names_one && called.is_some() {
             let named: Tool = serde_json::from_str(choice).map_err(|error| unreadable(&error))?;
-            if let Some(function) = named.function {
-                return Ok(Some(function.name));
-            }
+            called = named.function.or(called);
         }
-        match self.tools {
-            Some(tools) if controls.tool_call || choice == r#""required""# => {
-                let tools: Vec<Tool> = serde_json::from_str(tools.get()).map_err(|error| unreadable(&error))?;
-                Ok(tools
-                    .into_iter()
-                    .find_map(|tool| tool.function)
-                    .map(|function| function.name))
-            }
-            _ => Ok(None),
-        }
+        Ok(called.map(|function| function.name))
     }
 }
 
@@ -136,9 +134,8 @@ mod tests {
 
     #[test]
     fn function_is_called_when_required_or_named() {
-        let called = |choice: &str, tool_call| {
-            let body =
-                format!(r#"{{"tools":[{{"type":"function","function":{{"name":"first"}}}}],"tool_choice":{choice}}}"#);
+        let called = |tools: &str, choice: &str, tool_call| {
+            let body = format!(r#"{{"tools":{tools},"tool_choice":{choice}}}"#);
             let controls = Controls {
                 tool_call,
                 ..Controls::default()
@@ -149,12 +146,15 @@ mod tests {
                 .unwrap()
                 .map(Cow::into_owned)
         };
-        assert_eq!(called(r#""required""#, false).as_deref(), Some("first"));
-        assert_eq!(called("null", true).as_deref(), Some("first"));
-        assert_eq!(
-            called(r#"{"type":"function","function":{"name":"named"}}"#, false).as_deref(),
-            Some("named")
-        );
-        assert_eq!(called(r#""auto""#, false), None);
+        let tools = r#"[{"type":"function","function":{"name":"first"}}]"#;
+        let named = r#"{"type":"function","function":{"name":"named"}}"#;
+        assert_eq!(called(tools, r#""required""#, false).as_deref(), Some("first"));
+        assert_eq!(called(tools, "null", true).as_deref(), Some("first"));
+        assert_eq!(called(tools, named, false).as_deref(), Some("named"));
+        assert_eq!(called(tools, r#""auto""#, false), None);
+        for none in ["[]", "null"] {
+            assert_eq!(called(none, r#""required""#, true), None);
+            assert_eq!(called(none, named, true), None);
+        }
     }
 }

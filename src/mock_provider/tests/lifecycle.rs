@@ -37,8 +37,10 @@ async fn reset_forgets_counts_and_request() {
         remember: true,
         ..Controls::default()
     });
-    post(&mock, CHAT, &hello(), &[]).await;
-    assert_eq!(stats(&mock).await["requests"], 1);
+    post_json(&mock, CHAT, &hello(), &[]).await;
+    post_stream(&mock, CHAT, &hello_with(json!({"stream": true})), &[]).await;
+    let before = stats(&mock).await;
+    assert_eq!((&before["requests"], &before["cancelled"]), (&json!(2), &json!(0)));
     post(&mock, "/__mock/reset", &json!({}), &[]).await;
     let expected = json!({"requests": 0, "open_streams": 0, "cancelled": 0, "last_request": null});
     assert_eq!(stats(&mock).await, expected);
