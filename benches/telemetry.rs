@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use promptgate::domain::exchange::{Attempt, ExchangeRecord};
+use promptgate::metrics::Metrics;
 use promptgate::telemetry::{SinkOptions, Telemetry, TelemetryOptions};
 use tokio::task::LocalSet;
 
@@ -29,7 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 path: dir.path().join("telemetry.db"),
             },
         };
+        let insert_duration = Metrics::new("bench").sink_insert_duration_seconds.clone();
         let options = TelemetryOptions {
+            insert_duration: insert_duration.clone(),
             spool_dir: dir.path().join("spool"),
             seal_after: Duration::from_secs(1),
             sink: sink_options,
@@ -52,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
         println!(
             "  sink:   {:.2} µs a row, {left} segments left",
-            figures.ship_us as f64 / rows as f64
+            insert_duration.get_sample_sum() * 1e6 / rows as f64
         );
     }
     Ok(())

@@ -29,7 +29,7 @@ enum Command {
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
     /// Run a stand-in provider for tests and benchmarks
-    MockProvider(mock_provider::Args),
+    MockProvider(Box<mock_provider::Args>),
 }
 
 /// Runs the command line. Wrong usage ends the process with code 2.
@@ -41,7 +41,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(args),
-        Command::MockProvider(args) => mock_provider::run(args),
+        Command::MockProvider(args) => mock_provider::run(*args),
     }
 }
 

@@ -57,6 +57,8 @@ pub struct TelemetryOptions {
     pub seal_after: Duration,
     pub sink: SinkOptions,
     pub workers: usize,
+    /// Takes the seconds the sink needed for each batch.
+    pub insert_duration: prometheus::Histogram,
 }
 
 /// Where records go.
@@ -126,7 +128,14 @@ impl Telemetry {
         };
         let (stop, stopped) = watch::channel(None);
         let stats = spool.stats();
-        let shipper = Shipper::new(incoming, sink, spool.disposal(), Arc::clone(&stats), stopped);
+        let shipper = Shipper::new(
+            incoming,
+            sink,
+            spool.disposal(),
+            Arc::clone(&stats),
+            options.insert_duration,
+            stopped,
+        );
         let shipper = control.spawn(shipper.run());
         Ok(Self {
             stats,

@@ -1,11 +1,9 @@
 //! The commands' HTTP client: JSON to a promptgate on this machine or elsewhere, and event streams back.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -24,9 +22,7 @@ pub struct Client {
 /// An answer, read to its end.
 pub struct Answer {
     pub status: StatusCode,
-    pub headers: HeaderMap,
     pub body: Bytes,
-    pub took: Duration,
 }
 
 impl Client {
@@ -63,7 +59,6 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/json");
             Bytes::from(body.to_string())
         };
-        let started = Instant::now();
         let response = self
             .connection()
             .await?
@@ -73,9 +68,7 @@ impl Client {
         let body = body.collect().await?.to_bytes();
         Ok(Answer {
             status: head.status,
-            headers: head.headers,
             body,
-            took: started.elapsed(),
         })
     }
 

@@ -49,8 +49,6 @@ pub struct SpoolStats {
     pub backlog: AtomicU64,
     /// When the oldest of those was begun, µs since the epoch; 0 without any.
     pub backlog_since: AtomicI64,
-    /// Time sinks took for the segments they stored, µs in all.
-    pub ship_us: AtomicU64,
 }
 
 /// The sums at one moment.
@@ -70,7 +68,6 @@ pub struct SpoolFigures {
     pub shipped: u64,
     pub shipped_segments: u64,
     pub ship_errors: u64,
-    pub ship_us: u64,
     pub dead_segments: u64,
     /// Sealed segments that wait for the sink.
     pub backlog_segments: u64,
@@ -109,7 +106,6 @@ impl SpoolStats {
             shipped: self.shipped.load(Relaxed),
             shipped_segments: self.shipped_segments.load(Relaxed),
             ship_errors: self.ship_errors.load(Relaxed),
-            ship_us: self.ship_us.load(Relaxed),
             dead_segments: self.dead_segments.load(Relaxed),
             backlog_segments: self.backlog.load(Relaxed),
             unshipped_bytes: begun.saturating_sub(released),

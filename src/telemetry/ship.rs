@@ -61,6 +61,7 @@ pub struct Shipper {
     sink: SqliteSink,
     disposal: Disposal,
     stats: Arc<SpoolStats>,
+    insert_duration: prometheus::Histogram,
     /// Some(deadline): ship what is there, then end. The sender gone: end at once.
     stop: watch::Receiver<Option<Instant>>,
     gate: LogGate,
@@ -72,6 +73,7 @@ impl Shipper {
         sink: SqliteSink,
         disposal: Disposal,
         stats: Arc<SpoolStats>,
+        insert_duration: prometheus::Histogram,
         stop: watch::Receiver<Option<Instant>>,
     ) -> Self {
         Self {
@@ -80,6 +82,7 @@ impl Shipper {
             sink,
             disposal,
             stats,
+            insert_duration,
             stop,
             gate: LogGate::default(),
         }
@@ -226,8 +229,7 @@ impl Shipper {
             Err(error @ SqliteError::Row { .. }) => return Ok(Err(Poison::Row(error))),
             Err(error) => return Err(error.into()),
         }
-        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.stats.ship_us.fetch_add(took, Relaxed);
+        self.insert_duration.observe(begun.elapsed().as_secs_f64());
         self.stats.shipped_segments.fetch_add(1, Relaxed);
         Ok(Ok(()))
     }

@@ -48,6 +48,9 @@ impl Bench {
         let sink = SinkOptions::Sqlite { path: self.database() };
         let seal_after = Duration::from_millis(50);
         let options = TelemetryOptions {
+            insert_duration: crate::metrics::Metrics::new("test")
+                .sink_insert_duration_seconds
+                .clone(),
             spool_dir: self.spool_dir(),
             seal_after,
             sink,
@@ -419,6 +422,9 @@ fn shipper_damaged_and_missing_segments_are_counted() {
 fn telemetry_sink_none_touches_nothing_and_waits_for_nothing() {
     let bench = Bench::new();
     let options = TelemetryOptions {
+        insert_duration: crate::metrics::Metrics::new("test")
+            .sink_insert_duration_seconds
+            .clone(),
         spool_dir: bench.spool_dir(),
         seal_after: Duration::from_secs(1),
         sink: SinkOptions::None,

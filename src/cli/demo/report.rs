@@ -66,7 +66,7 @@ pub fn print(rows: &[Row], sent: &Sent, as_json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header([
+    table.load_style(UTF8_FULL_CONDENSED).set_header([
         "prompt",
         "variant",
         "version",

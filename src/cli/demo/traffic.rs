@@ -87,7 +87,7 @@ fn request(number: u32) -> (&'static str, Value) {
         "model": "any",
         "prompt": {"id": prompt, "variables": variables},
         "user": format!("customer-{number}"),
-        "stream": number % 2 == 0,
+        "stream": number.is_multiple_of(2),
     });
     if let Some(messages) = messages {
         body["messages"] = messages;
