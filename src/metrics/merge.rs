@@ -2,11 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, Metric, MetricFamily, MetricType};
+
+/// Label values, in the order of the labels' names. The crate's own order of labels looks at names only.
+type Values = Vec<String>;
+
+fn values(metric: &Metric) -> Values {
+    metric
+        .get_label()
+        .iter()
+        .map(|label| label.value().to_owned())
+        .collect()
+}
 
 /// Returns one family a name, with the values of equal labels added up.
 pub fn add_up(workers: impl Iterator<Item = Vec<MetricFamily>>) -> Vec<MetricFamily> {
-    let mut merged: BTreeMap<String, (MetricFamily, BTreeMap<Vec<LabelPair>, Metric>)> = BTreeMap::new();
+    let mut merged: BTreeMap<String, (MetricFamily, BTreeMap<Values, Metric>)> = BTreeMap::new();
     for mut family in workers.flatten() {
         let kind = family.get_field_type();
         let metrics = family.take_metric();
@@ -14,10 +25,10 @@ pub fn add_up(workers: impl Iterator<Item = Vec<MetricFamily>>) -> Vec<MetricFam
             .entry(family.name().to_owned())
             .or_insert_with(|| (family, BTreeMap::new()));
         for metric in metrics {
-            match sums.get_mut(metric.get_label()) {
+            match sums.get_mut(&values(&metric)) {
                 Some(sum) => add(sum, &metric, kind),
                 None => {
-                    sums.insert(metric.get_label().to_vec(), metric);
+                    sums.insert(values(&metric), metric);
                 }
             }
         }

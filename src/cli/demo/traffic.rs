@@ -60,7 +60,7 @@ pub async fn send(authority: &str, key: &str, count: u32, progress: bool) -> any
     Ok(total)
 }
 
-/// Two thirds go to the prompt with the split; every other one is streamed.
+/// Two thirds go to the prompt with the split; half of each prompt's are streamed.
 fn request(number: u32) -> (&'static str, Value) {
     let (prompt, variables, messages) = match number % 6 {
         0 => (
@@ -87,7 +87,7 @@ fn request(number: u32) -> (&'static str, Value) {
         "model": "any",
         "prompt": {"id": prompt, "variables": variables},
         "user": format!("customer-{number}"),
-        "stream": number.is_multiple_of(2),
+        "stream": (number / 6).is_multiple_of(2),
     });
     if let Some(messages) = messages {
         body["messages"] = messages;

@@ -65,7 +65,7 @@ fn every_form_names_the_same_prompt() {
         (r#"{"variables":{"x":1}}"#, &[], Some("a/b:3")),
         (r#"{"prompt":{"variables":{"x":1}}}"#, &[], Some("a/b:3")),
         (
-            r#"{"prompt":{"id":"a/b"},"prompt_id":"a/b","variables":{"x":1},"inputs":{"x": 1}}"#,
+            r#"{"prompt":{"id":"a/b"},"prompt_id":"a/b","inputs":{"x":1},"variables":{"x" :1}}"#,
             &[],
             Some("a/b:3"),
         ),
