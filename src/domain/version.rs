@@ -380,19 +380,18 @@ impl Compiler {
     }
 }
 
-/// Says whether two field names set the same thing.
+/// Says whether two field names set the same thing, under the names of chat completions and of responses.
 ///
 /// Source: <https://platform.openai.com/docs/api-reference/chat/create>: `max_tokens` is the former name of
-/// `max_completion_tokens`; sending both is an error.
+/// `max_completion_tokens`, sending both is an error; <https://platform.openai.com/docs/guides/migrate-to-responses>.
 pub fn same_parameter(a: &str, b: &str) -> bool {
-    let modern = |name| {
-        if name == "max_tokens" {
-            "max_completion_tokens"
-        } else {
-            name
-        }
+    let canonical = |name| match name {
+        "max_tokens" | "max_output_tokens" => "max_completion_tokens",
+        "reasoning" => "reasoning_effort",
+        "text" => "response_format",
+        other => other,
     };
-    modern(a) == modern(b)
+    canonical(a) == canonical(b)
 }
 
 /// Collects literal bytes and holes into segments.

@@ -17,7 +17,7 @@ use super::worker::Worker;
 use crate::domain::error::ErrorCode;
 use crate::domain::exchange::Outcome;
 use crate::domain::price::Rates;
-use crate::provider::openai::{Assembly, Facts};
+use crate::provider::openai::{Assembly, Call, Facts};
 use crate::snapshot::{Snapshot, Target};
 
 /// Where an application says whose request it is.
@@ -84,8 +84,8 @@ pub struct PromptFacts {
 }
 
 /// The call to a provider.
-#[derive(Default)]
 pub struct CallFacts {
+    pub kind: Call,
     pub streaming: bool,
     /// The model the caller asked for.
     pub request_model: String,
@@ -99,6 +99,24 @@ pub struct CallFacts {
     pub upstream_request_id: String,
     /// What was not used of the request.
     pub ignored: Vec<String>,
+}
+
+impl Default for CallFacts {
+    fn default() -> Self {
+        Self {
+            kind: Call::ChatCompletions,
+            streaming: false,
+            request_model: String::new(),
+            model: None,
+            rates: None,
+            target: None,
+            upstream_model: "".into(),
+            attempts: Vec::new(),
+            facts: Facts::default(),
+            upstream_request_id: String::new(),
+            ignored: Vec::new(),
+        }
+    }
 }
 
 pub struct AttemptFacts {
@@ -181,7 +199,7 @@ impl Exchange {
     /// Returns what the answer has said of itself so far.
     pub fn facts(&self) -> &Facts {
         match &self.content.response {
-            Captured::Stream(assembly) => &assembly.facts,
+            Captured::Stream(assembly) => assembly.facts(),
             _ => &self.call.facts,
         }
     }
@@ -189,7 +207,7 @@ impl Exchange {
     /// Moves a stream's facts to the call's.
     pub fn take_facts(&mut self) {
         if let Captured::Stream(assembly) = &mut self.content.response {
-            self.call.facts = std::mem::take(&mut assembly.facts);
+            self.call.facts = assembly.take_facts();
         }
     }
 

@@ -46,7 +46,7 @@ impl Exchange {
             Captured::Part(body) => (body, true),
             Captured::Stream(assembly) if keep_content => {
                 assembled = assembly.to_json();
-                (&assembled, assembly.truncated)
+                (&assembled, assembly.truncated())
             }
             Captured::Stream(_) => (b"", false),
         };

@@ -9,7 +9,6 @@ use http::{Response, StatusCode};
 
 use super::exchange::{AttemptFacts, Exchange};
 use crate::domain::error::{ApiError, ErrorCode};
-use crate::provider::openai;
 use crate::snapshot::Target;
 use crate::upstream::{Call, SendError, UpstreamBody};
 
@@ -41,7 +40,7 @@ pub async fn forward(
 ) -> Result<Attempted, ApiError> {
     let endpoint = &target.endpoint;
     let call = Call {
-        target: endpoint.target(openai::CHAT_COMPLETIONS),
+        target: endpoint.target(exchange.call.kind.path()),
         headers: call_headers(&endpoint.headers, headers),
         body,
     };

@@ -25,6 +25,7 @@ use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::json::{self, Fields};
 use crate::domain::variables;
 use crate::domain::version::CompiledVersion;
+use crate::provider::openai::Call;
 use crate::snapshot::{Key, PinnedError, Snapshot};
 
 /// What the stages before the relay end with.
@@ -70,17 +71,21 @@ async fn stages(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result
             let body = read(exchange, head, body).await?;
             Ok(Reply::Own(feedback::take(exchange, &body).await?))
         }
-        Route::ChatCompletions => {
+        Route::Call(call) => {
             let body = read(exchange, head, body).await?;
-            chat(exchange, head, admitted, &body, None, false).await
+            let asked = Asked::new(call, None);
+            complete(exchange, head, admitted, &body, asked).await
         }
         Route::PromptCompletions(name) => {
             let body = read(exchange, head, body).await?;
-            chat(exchange, head, admitted, &body, Some(&name), false).await
+            let asked = Asked::new(Call::ChatCompletions, Some(&name));
+            complete(exchange, head, admitted, &body, asked).await
         }
         Route::Render(name) => {
             let body = read(exchange, head, body).await?;
-            chat(exchange, head, admitted, &body, Some(&name), true).await
+            let mut asked = Asked::new(Call::ChatCompletions, Some(&name));
+            asked.render_only = true;
+            complete(exchange, head, admitted, &body, asked).await
         }
     }
 }
@@ -93,23 +98,64 @@ async fn read(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<B
     }
 }
 
-/// A chat completion, or with `render_only` what it would send.
-async fn chat(
+/// What the route says of a call.
+struct Asked<'a> {
+    call: Call,
+    /// The prompt's name in the path.
+    path: Option<&'a str>,
+    /// Answers what would be sent, and sends nothing.
+    render_only: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn new(call: Call, path: Option<&'a str>) -> Self {
+        Self {
+            call,
+            path,
+            render_only: false,
+        }
+    }
+}
+
+async fn complete(
     exchange: &mut Exchange,
     head: &Parts,
     admitted: Admitted,
     body: &Bytes,
-    path: Option<&str>,
-    render_only: bool,
+    asked: Asked<'_>,
 ) -> Result<Reply, Failure> {
-    let fields = parse(body, path.is_some())?;
-    let from_header = reference::header_variables(&head.headers)?;
-    let reference = reference::find(&fields, &head.headers, path, from_header.as_deref())?;
+    let fields = parse(body, asked.path.is_some())?;
     note_caller(exchange, head, &fields);
-    match reference {
-        None => raw(exchange, head, &admitted, &fields, body).await,
-        Some(reference) => prompted(exchange, head, admitted, &fields, body, reference, render_only).await,
+    exchange.call.kind = asked.call;
+    if !asked.call.takes_prompt() {
+        return raw(exchange, head, &admitted, &fields, body).await;
     }
+    let from_header = reference::header_variables(&head.headers)?;
+    match reference::find(&fields, &head.headers, asked.path, from_header.as_deref())? {
+        None => raw(exchange, head, &admitted, &fields, body).await,
+        Some(reference) => {
+            prompted(
+                exchange,
+                head,
+                admitted,
+                Prompted {
+                    fields: &fields,
+                    body,
+                    reference,
+                    asked,
+                },
+            )
+            .await
+        }
+    }
+}
+
+/// A request with a prompt.
+struct Prompted<'a> {
+    fields: &'a Fields<'a>,
+    body: &'a Bytes,
+    reference: Reference<'a>,
+    asked: Asked<'a>,
 }
 
 async fn raw(
@@ -126,16 +172,19 @@ async fn raw(
     let Some(requested) = fields.get("model").and_then(json::as_str) else {
         return Err(model_missing("the request has no prompt and names no model").into());
     };
-    for field in fields
-        .0
-        .iter()
-        .filter(|field| reference::FIELDS.contains(&field.name.as_ref()))
-    {
-        exchange.call.ignored.push(field.name.clone().into_owned());
+    if exchange.call.kind.takes_prompt() {
+        let ignored = fields
+            .0
+            .iter()
+            .filter(|field| reference::FIELDS.contains(&field.name.as_ref()));
+        exchange
+            .call
+            .ignored
+            .extend(ignored.map(|field| field.name.clone().into_owned()));
     }
     let (snapshot, key) = (&admitted.snapshot, &admitted.key);
     let upstream = route_model(exchange, snapshot, key, &requested)?;
-    let shaped = shape::raw(fields, body, &requested, &upstream);
+    let shaped = shape::raw(exchange.call.kind, fields, body, &requested, &upstream);
     send(exchange, head, shaped).await
 }
 
@@ -143,11 +192,15 @@ async fn prompted(
     exchange: &mut Exchange,
     head: &Parts,
     admitted: Admitted,
-    fields: &Fields<'_>,
-    body: &Bytes,
-    reference: Reference<'_>,
-    render_only: bool,
+    request: Prompted<'_>,
 ) -> Result<Reply, Failure> {
+    let Prompted {
+        fields,
+        body,
+        reference,
+        asked,
+    } = request;
+    let call = asked.call;
     let forced = head
         .headers
         .get(resolve::VARIANT_HEADER)
@@ -164,8 +217,8 @@ async fn prompted(
     let (values, unknown) = variables::check(&version.variables, reference.variables, version.strict)?;
     note_variables(exchange, body, reference.variables, &version, &values);
     let settings = Arc::clone(&exchange.worker.settings);
-    let messages = shape::messages(&version, &values, fields.get("messages"), settings.max_render_bytes)?;
-    let parameters = shape::parameters(&version, fields)?;
+    let messages = shape::messages(call, &version, &values, fields, settings.max_render_bytes)?;
+    let parameters = shape::parameters(call, &version, fields)?;
     let ignored = parameters.ignored.iter().map(|name| (*name).to_owned());
     exchange
         .call
@@ -182,7 +235,7 @@ async fn prompted(
     } else {
         own.or(callers.as_deref())
     };
-    if render_only {
+    if asked.render_only {
         return Ok(Reply::Own(render::answer(exchange, requested, &messages, &parameters)?));
     }
     let Some(requested) = requested else {
@@ -190,7 +243,7 @@ async fn prompted(
     };
     let upstream = route_model(exchange, &snapshot, &key, requested)?;
     drop(snapshot);
-    let shaped = shape::prompted(fields, &messages, &parameters, &upstream);
+    let shaped = shape::prompted(call, fields, &messages, &parameters, &upstream)?;
     send(exchange, head, shaped).await
 }
 

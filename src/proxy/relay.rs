@@ -104,7 +104,7 @@ async fn whole(mut exchange: Exchange, mut response: Response<Body>, bytes: Byte
     exchange.upstream_ended();
     let status = response.status();
     let bytes = if status.is_success() {
-        match openai::read_answer(&bytes) {
+        match openai::read_answer(exchange.call.kind, &bytes) {
             Some(facts) => exchange.call.facts = facts,
             None if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() => {
                 let why = "the provider's answer is not valid JSON";

@@ -6,11 +6,12 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::error::{ApiError, ErrorCode};
+use crate::provider::openai::Call;
 
 /// A call of the data plane.
 #[derive(Debug, PartialEq)]
 pub enum Route<'a> {
-    ChatCompletions,
+    Call(Call),
     Models,
     Feedback,
     /// The prompt's name as in the path, decoded: `id`, `id@environment` or `id:version`.
@@ -22,7 +23,7 @@ impl Route<'_> {
     /// Returns the name used in metrics and records.
     pub fn endpoint(&self) -> &'static str {
         match self {
-            Self::ChatCompletions => "chat_completions",
+            Self::Call(call) => call.endpoint(),
             Self::Models => "models",
             Self::Feedback => "feedback",
             Self::Render(_) => "prompt_render",
@@ -37,7 +38,10 @@ impl Route<'_> {
 /// 404 or 405 with the way to the right one.
 pub fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> {
     let (route, wanted) = match path {
-        "/v1/chat/completions" => (Route::ChatCompletions, Method::POST),
+        "/v1/chat/completions" => (Route::Call(Call::ChatCompletions), Method::POST),
+        "/v1/responses" => (Route::Call(Call::Responses), Method::POST),
+        "/v1/completions" => (Route::Call(Call::Completions), Method::POST),
+        "/v1/embeddings" => (Route::Call(Call::Embeddings), Method::POST),
         "/v1/models" => (Route::Models, Method::GET),
         "/v1/feedback" => (Route::Feedback, Method::POST),
         _ => (prompt_route(path).ok_or_else(|| unknown(path))?, Method::POST),
@@ -71,8 +75,8 @@ fn unknown(path: &str) -> ApiError {
     ApiError::new(
         ErrorCode::UnknownRoute,
         format!(
-            "there is no route {shown:?}; there are /v1/chat/completions, /v1/models, /v1/feedback, \
-             /v1/prompts/{{id}}/render and /v1/prompts/{{id}}/completions"
+            "there is no route {shown:?}; there are /v1/chat/completions, /v1/responses, /v1/completions, \
+             /v1/embeddings, /v1/models, /v1/feedback, /v1/prompts/{{id}}/render and /v1/prompts/{{id}}/completions"
         ),
     )
 }

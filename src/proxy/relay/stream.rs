@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use serde_json::json;
 use tokio::time::Sleep;
 
 use super::{broken, outcome_of};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
-use crate::provider::openai::{Assembly, EventKind};
+use crate::provider::openai::{Assembly, Call, EventKind};
 use crate::provider::sse::{self, Piece, Splitter};
 use crate::proxy::answer;
 use crate::proxy::exchange::{Captured, Exchange};
@@ -107,7 +108,7 @@ impl Relay {
             crate::config::Capture::Full => settings.capture_max_field,
             crate::config::Capture::Metadata => 0,
         };
-        exchange.content.response = Captured::Stream(Box::new(Assembly::new(limit)));
+        exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, limit)));
         let mode = Mode::Events {
             splitter: Splitter::default(),
             withhold_usage,
@@ -274,7 +275,8 @@ impl Relay {
                         Piece::Opaque(bytes) => bytes,
                         Piece::Event(event) => match read_event(exchange, &event) {
                             EventKind::UsageOnly if *withhold_usage => return,
-                            EventKind::Done => {
+                            kind @ (EventKind::Done | EventKind::Failed) => {
+                                *failed |= kind == EventKind::Failed;
                                 exchange.content.response_bytes += event.len() as u64;
                                 terminal = Some(event);
                                 return;
@@ -344,7 +346,7 @@ impl Relay {
         let flushed = self.exchange.worker.recorder.flushed(ticket);
         let (last, then) = match &self.mode {
             Mode::Opaque { .. } => (Bytes::new(), Then::Break),
-            Mode::Events { .. } => (Bytes::from(format!("data: {}\n\n", error.to_json())), Then::End),
+            Mode::Events { .. } => (error_event(self.exchange.call.kind, error), Then::End),
         };
         self.phase = Phase::Holding(flushed, last, then);
     }
@@ -363,6 +365,17 @@ impl Relay {
         }
         self.exchange.take_facts();
     }
+}
+
+/// The error as the stream's last event, in the form of the call.
+///
+/// Source: <https://platform.openai.com/docs/api-reference/responses-streaming/error> for responses.
+fn error_event(call: Call, error: &ApiError) -> Bytes {
+    if call == Call::Responses {
+        let data = json!({"type": "error", "code": error.code.as_str(), "message": error.message, "param": null});
+        return Bytes::from(format!("event: error\ndata: {data}\n\n"));
+    }
+    Bytes::from(format!("data: {}\n\n", error.to_json()))
 }
 
 /// Reads one event into the exchange.
