@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod demo;
 mod mock_provider;
+mod remote;
 mod serve;
 mod shutdown;
 
@@ -28,6 +29,20 @@ enum Command {
     Check(check::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
+    /// Create, store, list, show and compare prompts
+    Prompt(remote::prompt::Args),
+    /// Make a version or a split live
+    Deploy(remote::deploy::DeployArgs),
+    /// Go back to what was live before
+    Rollback(remote::deploy::RollbackArgs),
+    /// Make, list and revoke applications' keys
+    Keys(remote::keys::Args),
+    /// Look into what was recorded
+    Exchanges(remote::exchanges::Args),
+    /// Follow exchanges as they are recorded
+    Tail(remote::exchanges::TailArgs),
+    /// Requests, errors, latencies, tokens and cost by group
+    Stats(remote::stats::Args),
     /// Run a stand-in provider for tests and benchmarks
     MockProvider(Box<mock_provider::Args>),
 }
@@ -41,6 +56,13 @@ pub fn run() -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(args),
+        Command::Prompt(args) => remote::prompt::run(args),
+        Command::Deploy(args) => remote::deploy::deploy(args),
+        Command::Rollback(args) => remote::deploy::rollback(args),
+        Command::Keys(args) => remote::keys::run(args),
+        Command::Exchanges(args) => remote::exchanges::run(args),
+        Command::Tail(args) => remote::exchanges::tail(args),
+        Command::Stats(args) => remote::stats::run(args),
         Command::MockProvider(args) => mock_provider::run(*args),
     }
 }
@@ -61,11 +83,14 @@ fn environment(name: &str) -> Option<String> {
 
 /// Sends log lines to standard error: `RUST_LOG` chooses them, the default is `info`.
 fn start_log(json: bool, default: &str) {
+    use std::io::IsTerminal;
+
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A log that is set up already (a test's) stays.
     let _ = if json {
         log.json().try_init()
