@@ -87,6 +87,7 @@ impl App {
             settings: Arc::new(Settings::new(&config, prices)),
             http: worker::HttpLimits::new(&config),
             drain: config.server.drain,
+            refused: metrics.connections_refused.clone(),
         };
         let workers = (0..config.server.workers)
             .map(|index| {

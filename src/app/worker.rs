@@ -11,6 +11,7 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use prometheus::IntCounterVec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -37,6 +38,8 @@ pub struct Shared {
     pub settings: Arc<Settings>,
     pub http: HttpLimits,
     pub drain: Duration,
+    /// Counts what never became a request.
+    pub refused: IntCounterVec,
 }
 
 /// Limits on what comes before a request.
@@ -129,7 +132,7 @@ pub fn start(
                     metrics,
                     settings: shared.settings,
                 });
-                let connections = Connections::new(Rc::clone(&worker), shared.http, open, stopped);
+                let connections = Connections::new(Rc::clone(&worker), shared.http, open, stopped, shared.refused);
                 connections.run(receiver, shared.drain).await;
                 worker.close().await;
             });
@@ -142,11 +145,18 @@ struct Connections {
     http: Rc<Builder<LocalExecutor>>,
     open: Arc<AtomicUsize>,
     stopped: watch::Receiver<bool>,
+    refused: IntCounterVec,
     tasks: JoinSet<()>,
 }
 
 impl Connections {
-    fn new(worker: Rc<Worker>, limits: HttpLimits, open: Arc<AtomicUsize>, stopped: watch::Receiver<bool>) -> Self {
+    fn new(
+        worker: Rc<Worker>,
+        limits: HttpLimits,
+        open: Arc<AtomicUsize>,
+        stopped: watch::Receiver<bool>,
+        refused: IntCounterVec,
+    ) -> Self {
         let mut http = Builder::new(LocalExecutor);
         http.http1()
             .timer(TokioTimer::new())
@@ -160,6 +170,7 @@ impl Connections {
             http: Rc::new(http),
             open,
             stopped,
+            refused,
             tasks: JoinSet::new(),
         }
     }
@@ -194,6 +205,7 @@ impl Connections {
 
     fn serve(&mut self, stream: TcpStream) {
         let (worker, http) = (Rc::clone(&self.worker), Rc::clone(&self.http));
+        let refused = self.refused.clone();
         let (counted, mut stopped) = (Counted(Arc::clone(&self.open)), self.stopped.clone());
         self.tasks.spawn_local(async move {
             let _counted = counted;
@@ -212,9 +224,26 @@ impl Connections {
                 }
             };
             if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended");
+                let error = error.downcast_ref::<hyper::Error>();
+                if let Some(reason) = error.and_then(never_a_request) {
+                    refused.with_label_values(&[reason]).inc();
+                }
+                tracing::debug!(?error, "connection ended");
             }
         });
+    }
+}
+
+/// Says why a connection ended before it had a request, if it did.
+fn never_a_request(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("head_too_large")
+    } else if error.is_parse() {
+        Some("malformed_head")
+    } else if error.is_timeout() {
+        Some("head_timeout")
+    } else {
+        None
     }
 }
 

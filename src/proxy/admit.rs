@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
@@ -26,7 +27,7 @@ const DISCARD_FACTOR: usize = 4;
 
 /// The table of this request, loaded once, and its key.
 pub struct Admitted {
-    pub snapshot: arc_swap::Guard<Arc<Snapshot>>,
+    pub snapshot: Guard<Arc<Snapshot>>,
     pub key: Arc<Key>,
 }
 
@@ -37,27 +38,29 @@ pub enum BodyError {
     Gone,
 }
 
-/// Loads the snapshot and finds the key.
+/// Finds the key in the request's snapshot, or in a later one if the caller asks for a generation.
 ///
 /// # Errors
 /// 401 with one text for a missing, unknown and revoked key; 503 when the generation is not reached in time.
-pub async fn admit(exchange: &mut Exchange, headers: &HeaderMap) -> Result<Admitted, ApiError> {
-    let worker = Arc::clone(&exchange.worker.cell);
-    let snapshot = match headers.get(MIN_GENERATION_HEADER) {
-        None => worker.load(),
-        Some(value) => {
-            let wanted = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-                ApiError::new(
-                    ErrorCode::InvalidField,
-                    format!("{MIN_GENERATION_HEADER} must be a number"),
-                )
-                .param(MIN_GENERATION_HEADER)
-            })?;
+pub async fn admit(
+    exchange: &mut Exchange,
+    mut snapshot: Guard<Arc<Snapshot>>,
+    headers: &HeaderMap,
+) -> Result<Admitted, ApiError> {
+    if let Some(value) = headers.get(MIN_GENERATION_HEADER) {
+        let wanted = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::InvalidField,
+                format!("{MIN_GENERATION_HEADER} must be a number"),
+            )
+            .param(MIN_GENERATION_HEADER)
+        })?;
+        if snapshot.generation < wanted {
             reach(&exchange.worker, wanted).await?;
-            worker.load()
+            snapshot = exchange.worker.cell.load();
+            exchange.state = State::of(&snapshot);
         }
-    };
-    exchange.state = State::of(&snapshot);
+    }
     let key = authenticate(&snapshot, &exchange.worker.settings, headers)?;
     exchange.key_id = Arc::clone(&key.id);
     exchange.environment = Arc::clone(&key.environment);
@@ -65,9 +68,6 @@ pub async fn admit(exchange: &mut Exchange, headers: &HeaderMap) -> Result<Admit
 }
 
 async fn reach(worker: &Worker, wanted: u64) -> Result<(), ApiError> {
-    if worker.cell.load().generation >= wanted {
-        return Ok(());
-    }
     let mut generations = worker.cell.generations();
     let reached = generations.wait_for(|generation| *generation >= wanted);
     match tokio::time::timeout(MAX_GENERATION_WAIT, reached).await {

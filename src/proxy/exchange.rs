@@ -189,11 +189,9 @@ impl Exchange {
             .chain_update([0])
             .chain_update(text.as_bytes())
             .finalize();
-        digest[..16].iter().fold(String::with_capacity(32), |mut out, byte| {
-            use std::fmt::Write;
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let digits = digest[..16].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.map(|digit| char::from(HEX[usize::from(digit)])).collect()
     }
 
     /// Returns what the answer has said of itself so far.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
@@ -52,8 +53,9 @@ impl From<ApiError> for Failure {
 /// Cancel safe: dropped before its end, the exchange is recorded as the caller's leaving.
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&worker, &head, &worker.cell.load());
-    Ok(match stages(&mut exchange, &head, body).await {
+    let snapshot = worker.cell.load();
+    let mut exchange = Exchange::begin(&worker, &head, &snapshot);
+    Ok(match stages(&mut exchange, snapshot, &head, body).await {
         Ok(Reply::Upstream(attempted, withhold_usage)) => relay(exchange, attempted, withhold_usage).await,
         Ok(Reply::Own(value)) => answer::own(exchange, &value).await,
         Err(Failure::Refused(error)) => answer::refuse(exchange, error).await,
@@ -61,10 +63,15 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
     })
 }
 
-async fn stages(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Reply, Failure> {
+async fn stages(
+    exchange: &mut Exchange,
+    snapshot: Guard<Arc<Snapshot>>,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Reply, Failure> {
     let route = route::find(&head.method, head.uri.path());
     exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
-    let admitted = admit::admit(exchange, &head.headers).await?;
+    let admitted = admit::admit(exchange, snapshot, &head.headers).await?;
     match route? {
         Route::Models => Ok(Reply::Own(models::list(&admitted))),
         Route::Feedback => {
