@@ -164,6 +164,17 @@ impl Exchange {
     }
 }
 
+/// Which outcome an error of ours means.
+pub fn outcome_of(code: ErrorCode) -> Outcome {
+    match code.kind() {
+        ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamRejected => Outcome::UpstreamError,
+        ErrorKind::UpstreamTimeout => Outcome::Timeout,
+        ErrorKind::Internal => Outcome::Aborted,
+        _ if code == ErrorCode::BodyTimeout => Outcome::Timeout,
+        _ => Outcome::Rejected,
+    }
+}
+
 fn error_kind(outcome: Outcome, error: Option<ErrorCode>) -> &'static str {
     match (error, outcome) {
         (Some(code), _) => code.kind().as_str(),

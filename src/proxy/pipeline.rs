@@ -12,7 +12,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::admit::{self, Admitted, BodyError};
-use super::answer::{self, Answer, Body};
+use super::answer;
+use super::body::{Answer, Body};
 use super::exchange::{Exchange, PromptFacts, UNIT_HEADER, label};
 use super::forward::{self, Attempted};
 use super::reference::{self, Reference};

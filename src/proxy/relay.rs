@@ -14,7 +14,8 @@ use http::{Response, StatusCode};
 
 pub use stream::Relay;
 
-use super::answer::{self, Body};
+use super::answer;
+use super::body::Body;
 use super::exchange::{Captured, Exchange, label};
 use super::forward::Attempted;
 use crate::domain::error::{ApiError, ErrorCode};

@@ -20,8 +20,8 @@ use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
 use crate::provider::openai::{Assembly, Call, EventKind};
 use crate::provider::sse::{self, Piece, Splitter};
-use crate::proxy::answer;
 use crate::proxy::exchange::{Captured, Exchange};
+use crate::proxy::finish;
 use crate::telemetry::Flushed;
 use crate::upstream::UpstreamBody;
 
@@ -342,7 +342,7 @@ impl Relay {
         };
         let ticket = self
             .exchange
-            .record(answer::outcome_of(error.code), status, Some(error.code));
+            .record(finish::outcome_of(error.code), status, Some(error.code));
         let flushed = self.exchange.worker.recorder.flushed(ticket);
         let (last, then) = match &self.mode {
             Mode::Opaque { .. } => (Bytes::new(), Then::Break),
