@@ -61,10 +61,12 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
 }
 
 async fn stages(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Reply, Failure> {
-    let route = route::find(&head.method, head.uri.path());
+    let route = route::find(head.uri.path());
     exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
     let admitted = admit::admit(exchange, &head.headers).await?;
-    match route? {
+    let route = route?;
+    route.allow(&head.method)?;
+    match route {
         Route::Models => Ok(Reply::Own(models::list(&admitted))),
         Route::Feedback => {
             let body = read(exchange, head, body).await?;
