@@ -61,11 +61,13 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
 }
 
 async fn stages(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Reply, Failure> {
-    let route = route::find(head.uri.path());
-    exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
-    let admitted = admit::admit(exchange, &head.headers).await?;
-    let route = route?;
-    route.allow(&head.method)?;
+    let (admitted, route) = match enter(exchange, head).await {
+        Ok(entered) => entered,
+        Err(error) => {
+            admit::discard(exchange, &head.headers, body).await;
+            return Err(Failure::Refused(error));
+        }
+    };
     match route {
         Route::Models => Ok(Reply::Own(models::list(&admitted))),
         Route::Feedback => {
@@ -85,6 +87,16 @@ async fn stages(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result
             chat(exchange, head, admitted, &body, Some(&name), true).await
         }
     }
+}
+
+/// Everything that the head decides.
+async fn enter<'a>(exchange: &mut Exchange, head: &'a Parts) -> Result<(Admitted, Route<'a>), ApiError> {
+    let route = route::find(head.uri.path());
+    exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
+    let admitted = admit::admit(exchange, &head.headers).await?;
+    let route = route?;
+    route.allow(&head.method)?;
+    Ok((admitted, route))
 }
 
 async fn read(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Bytes, Failure> {
