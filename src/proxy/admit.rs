@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arc_swap::Guard;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
@@ -21,8 +21,8 @@ use crate::snapshot::{Key, Snapshot};
 const MIN_GENERATION_HEADER: &str = "x-promptgate-min-generation";
 const MAX_GENERATION_WAIT: Duration = Duration::from_secs(2);
 
-/// Of a body that is too large, this many times the limit is read and thrown away, so that the caller, still sending,
-/// gets to read the answer.
+/// Of a body that is too large, or of a refused request, this many times the limit is read and thrown away, so that the
+/// caller, still sending, gets to read the answer.
 const DISCARD_FACTOR: usize = 4;
 
 /// The table of this request, loaded once, and its key.
@@ -109,9 +109,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 pub async fn read_body(exchange: &mut Exchange, headers: &HeaderMap, body: Incoming) -> Result<Bytes, BodyError> {
     let settings = Arc::clone(&exchange.worker.settings);
     let limit = settings.max_request_body;
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|n| n.to_str().ok()?.parse::<usize>().ok());
+    let announced = announced(headers);
     let started = Instant::now();
     let reading = tokio::time::timeout(settings.request_body_timeout, collect(body, announced, limit));
     let body = match reading.await {
@@ -136,6 +134,33 @@ pub async fn read_body(exchange: &mut Exchange, headers: &HeaderMap, body: Incom
         )));
     }
     Ok(body)
+}
+
+/// Reads the body of a refused request and throws it away: closing while the caller still sends would reset the
+/// connection, and the answer with it.
+pub async fn discard(exchange: &mut Exchange, headers: &HeaderMap, mut body: Incoming) {
+    let settings = &exchange.worker.settings;
+    let limit = settings.max_request_body.saturating_mul(DISCARD_FACTOR);
+    // Who expects to be told to continue does not send before that.
+    if headers.contains_key(EXPECT) || announced(headers).is_some_and(|length| length > limit) {
+        return;
+    }
+    let started = Instant::now();
+    let reading = async {
+        let mut length = 0;
+        while length <= limit
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            length += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whoever takes longer learns from the connection's end that something is wrong.
+    let _ = tokio::time::timeout(settings.request_body_timeout, reading).await;
+    exchange.times.body = started.elapsed();
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn collect(mut body: Incoming, announced: Option<usize>, limit: usize) -> Result<Bytes, BodyError> {

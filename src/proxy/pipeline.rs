@@ -70,10 +70,14 @@ async fn stages(
     head: &Parts,
     body: Incoming,
 ) -> Result<Reply, Failure> {
-    let route = route::find(&head.method, head.uri.path());
-    exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
-    let admitted = admit::admit(exchange, snapshot, &head.headers).await?;
-    match route? {
+    let (admitted, route) = match enter(exchange, snapshot, head).await {
+        Ok(entered) => entered,
+        Err(error) => {
+            admit::discard(exchange, &head.headers, body).await;
+            return Err(Failure::Refused(error));
+        }
+    };
+    match route {
         Route::Models => Ok(Reply::Own(models::list(&admitted))),
         Route::Feedback => {
             let body = read(exchange, head, body).await?;
@@ -96,6 +100,20 @@ async fn stages(
             complete(exchange, head, admitted, &body, asked).await
         }
     }
+}
+
+/// Everything that the head decides.
+async fn enter<'a>(
+    exchange: &mut Exchange,
+    snapshot: Guard<Arc<Snapshot>>,
+    head: &'a Parts,
+) -> Result<(Admitted, Route<'a>), ApiError> {
+    let route = route::find(head.uri.path());
+    exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
+    let admitted = admit::admit(exchange, snapshot, &head.headers).await?;
+    let route = route?;
+    route.allow(&head.method)?;
+    Ok((admitted, route))
 }
 
 async fn read(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Bytes, Failure> {

@@ -308,11 +308,14 @@ impl Relay {
                 let last = std::mem::take(last);
                 self.hold(last, false, Then::End);
             }
-            Mode::Events { failed, .. } => {
+            Mode::Events { splitter, failed, .. } => {
+                // Some compatible providers send a finish reason and no `[DONE]`, or leave out its blank line.
+                let tail = splitter.finish();
+                let done = !tail.is_empty() && read_event(&mut self.exchange, &tail) == EventKind::Done;
                 let failed = *failed;
-                // Some compatible providers send a finish reason and no `[DONE]`.
-                if failed || !self.exchange.facts().finish_reason.is_empty() {
-                    self.hold(Bytes::new(), failed, Then::End);
+                if failed || done || !self.exchange.facts().finish_reason.is_empty() {
+                    self.exchange.content.response_bytes += tail.len() as u64;
+                    self.hold(tail, failed, Then::End);
                 } else {
                     self.fail(&broken());
                 }
