@@ -275,7 +275,27 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: pr
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// A family without a sample is in no scrape, so the names are taken from the source.
+    #[test]
+    fn documentation_lists_every_family_and_no_other() {
+        let families = |text: &str, before: &str, after: char| -> BTreeSet<String> {
+            text.split(before)
+                .skip(1)
+                .filter_map(|rest| rest.split(after).next())
+                .filter(|name| name.starts_with("promptgate_") && !name.contains(' '))
+                .map(str::to_owned)
+                .collect()
+        };
+        let (source, _) = include_str!("metrics.rs").split_once("#[cfg(test)]").unwrap();
+        let registered = families(source, "\"", '"');
+        let documented = families(include_str!("../docs/operations.md"), "\n| `", '`');
+        assert!(registered.len() > 10, "{registered:?}");
+        assert_eq!(registered, documented);
+    }
 
     #[test]
     fn scrape_adds_up_the_workers() {
