@@ -134,7 +134,10 @@ mod tests {
     #[test]
     fn documentation_shows_the_vectors() {
         let text = include_str!("../../docs/assignment.md");
-        for (unit, bucket) in ["`user-1`", "`user-2`", "`user-3`", "(empty)", "`Zoë`"].iter().zip(VECTORS) {
+        for (unit, bucket) in ["`user-1`", "`user-2`", "`user-3`", "(empty)", "`Zoë`"]
+            .iter()
+            .zip(VECTORS)
+        {
             let row = format!("| {unit} | {bucket} |");
             assert!(text.contains(&row), "docs/assignment.md lacks {row}");
         }
