@@ -52,6 +52,7 @@ enum Command {
 /// # Errors
 /// What made the command fail.
 pub fn run() -> anyhow::Result<()> {
+    end_quietly_on_a_closed_pipe();
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
@@ -74,6 +75,23 @@ fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .thread_name("control")
         .enable_all()
         .build()
+}
+
+/// What is written holds prompts and answers: only this user may read it.
+fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
+/// A reader that closes the pipe (`| head`) ends the command, and is no failure of ours.
+fn end_quietly_on_a_closed_pipe() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
 }
 
 /// Reads a variable of the process's environment.

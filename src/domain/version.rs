@@ -253,6 +253,13 @@ impl Compiler {
             Some(Some(role)) if ROLES.contains(&role) => {}
             _ => self.problem(&format!("{path}.role"), format!("must be one of {}", ROLES.join(", "))),
         }
+        let needs_content = matches!(
+            fields.get("role").and_then(Value::as_str),
+            Some("system" | "developer" | "user")
+        );
+        if needs_content && !fields.contains_key("content") {
+            self.problem(&format!("{path}.content"), "is missing");
+        }
         let mut segments = Segments::default();
         segments.raw(b"{");
         for (i, (name, value)) in fields.iter().enumerate() {
@@ -353,6 +360,19 @@ impl Compiler {
             if NOT_PARAMETERS.contains(&name.as_str()) {
                 let path = format!("parameters.{name}");
                 self.problem(&path, "is not a generation parameter, a version cannot set it here");
+            }
+        }
+        for (at, name) in content.parameters.keys().enumerate() {
+            if let Some(other) = content
+                .parameters
+                .keys()
+                .skip(at + 1)
+                .find(|other| same_parameter(name, other))
+            {
+                self.problem(
+                    &format!("parameters.{other}"),
+                    format!("says the same as {name:?}, keep one of them"),
+                );
             }
         }
         if let Some(at) = content.tools.iter().position(|tool| !tool.is_object()) {

@@ -44,6 +44,8 @@ pub struct Exchange {
     pub call: CallFacts,
     pub content: Content,
     pub times: Times,
+    /// The status of a head that has been handed to the caller; 0 before that.
+    pub status_sent: u16,
     pub(super) recorded: bool,
 }
 
@@ -175,6 +177,7 @@ impl Exchange {
             call: CallFacts::default(),
             content: Content::default(),
             times: Times::default(),
+            status_sent: 0,
             recorded: false,
         }
     }
@@ -267,9 +270,10 @@ impl Drop for Exchange {
         if std::thread::panicking() {
             self.record(Outcome::Aborted, 0, Some(ErrorCode::Internal));
         } else if self.worker.is_stopping() {
-            self.record(Outcome::Aborted, 0, None);
+            self.record(Outcome::Aborted, self.status_sent, None);
         } else {
-            self.record(Outcome::ClientDisconnected, 499, None);
+            let status = if self.status_sent > 0 { self.status_sent } else { 499 };
+            self.record(Outcome::ClientDisconnected, status, None);
         }
     }
 }

@@ -46,6 +46,13 @@ pub async fn forward(
     };
     let started = Instant::now();
     exchange.times.upstream_started = Some(started);
+    // Noted before the wait, for a caller that leaves during it.
+    exchange.call.attempts.push(AttemptFacts {
+        target: format!("{}/{}", endpoint.name, exchange.call.upstream_model).into(),
+        status: 0,
+        duration: Duration::ZERO,
+        error: "cancelled",
+    });
     let pool = std::rc::Rc::clone(&exchange.worker.pool);
     let sent = pool.send(endpoint, &call).await;
     let status = sent.as_ref().map_or(0, |response| response.status().as_u16());
@@ -57,12 +64,9 @@ pub async fn forward(
         Err(SendError::ConnectTimeout | SendError::FirstByteTimeout) => "timeout",
         Err(SendError::Broken(_)) => "reset",
     };
-    exchange.call.attempts.push(AttemptFacts {
-        target: format!("{}/{}", endpoint.name, exchange.call.upstream_model).into(),
-        status,
-        duration: started.elapsed(),
-        error,
-    });
+    if let Some(attempt) = exchange.call.attempts.last_mut() {
+        (attempt.status, attempt.duration, attempt.error) = (status, started.elapsed(), error);
+    }
     exchange
         .worker
         .series

@@ -139,7 +139,11 @@ impl Relay {
         relay
     }
 
-    fn new(exchange: Exchange, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
+    fn new(mut exchange: Exchange, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
+        exchange.status_sent = match &mode {
+            Mode::Opaque { status, .. } => status.as_u16(),
+            Mode::Events { .. } => 200,
+        };
         exchange.worker.series.metrics.streams_open.inc();
         Box::new(Self {
             timer: Box::pin(tokio::time::sleep(limits.idle)),
