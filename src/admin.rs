@@ -58,6 +58,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/audit", get(audit::list))
         .route("/exchanges", get(exchanges::list))
         .route("/exchanges/{id}", get(exchanges::show))
+        .route("/stats", get(exchanges::stats))
         .fallback(errors::unknown_route)
         .method_not_allowed_fallback(errors::method_not_allowed)
         .layer(from_fn_with_state(state.clone(), auth::require_token))

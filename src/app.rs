@@ -172,6 +172,10 @@ async fn start_telemetry(
         seal_after: config.telemetry.seal_after,
         sink: match &config.telemetry.sink {
             Sink::Sqlite { path } => SinkOptions::Sqlite { path: path.clone() },
+            Sink::ClickHouse(server) => SinkOptions::ClickHouse {
+                server: server.clone(),
+                node: config.server.node.clone(),
+            },
             Sink::None => SinkOptions::None,
         },
         workers: config.server.workers,

@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod demo;
+mod migrate;
 mod mock_provider;
 mod remote;
 mod serve;
@@ -27,6 +28,8 @@ enum Command {
     Serve(serve::Args),
     /// Check a configuration file and say everything that is wrong with it
     Check(check::Args),
+    /// Bring ClickHouse's tables to this build's schema (the gateway does so itself when it starts)
+    Migrate(migrate::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
     /// Create, store, list, show and compare prompts
@@ -56,6 +59,7 @@ pub fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),
         Command::Deploy(args) => remote::deploy::deploy(args),

@@ -38,7 +38,7 @@ pub use providers::{Provider, ProviderKind};
 pub use registry::Registry;
 pub use secret::Secret;
 pub use server::{Auth, Server};
-pub use telemetry::{Capture, Durability, Sink, Telemetry, WhenFull};
+pub use telemetry::{Capture, ClickHouse, Durability, Sink, Telemetry, WhenFull};
 
 /// Where environment variables come from: the process, or a test's list.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -125,7 +125,7 @@ impl Config {
     fn read(r: &mut reader::Reader<'_>, env: Env<'_>) -> Self {
         let server = r.section("server", |r| Server::read(r, env));
         let registry = r.section("registry", Registry::read);
-        let telemetry = r.section("telemetry", Telemetry::read);
+        let telemetry = r.section("telemetry", |r| Telemetry::read(r, env));
         let limits = r.section("limits", Limits::read);
         let timeouts = r.section("timeouts", Timeouts::read);
         let names = Vec::new();

@@ -7,7 +7,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | [`cli`] | the commands: `serve`, `demo`, `check`, `mock-provider` |
+//! | [`cli`] | the commands: `serve`, `demo`, `check`, `migrate`, `mock-provider` |
 //! | [`app`] | builds the parts, starts them, drains them: the only wiring |
 //! | [`proxy`] | the data plane: the stages of a request, in order |
 //! | [`admin`] | the control plane's REST API |

@@ -225,6 +225,11 @@ impl Disposal {
         Ok(path)
     }
 
+    /// Whether an earlier process wrote the segment.
+    pub fn is_of_earlier_boot(&self, sealed: &Sealed) -> bool {
+        sealed.boot != self.shared.options.boot
+    }
+
     /// Takes a segment whose file is no longer there out of the figures.
     pub fn release(&self, sealed: &Sealed) {
         self.shared.stats.released_bytes.fetch_add(sealed.file_bytes(), Relaxed);
@@ -237,7 +242,7 @@ impl Disposal {
     }
 
     fn remove_old_boot(&self, sealed: &Sealed) {
-        if sealed.boot != self.shared.options.boot
+        if self.is_of_earlier_boot(sealed)
             && let Some(folder) = sealed.path.parent()
         {
             let _ = fs::remove_dir(folder);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! worker                          disk                       control runtime
-//! Recorder ─ RowBinary ─ Writer ─ spool segment ─ sealed ─▶ Shipper ─ one transaction ─ SQLite ─▶ Store ─▶ /api/v1
-//!                                      ▲                       │
+//! Recorder ─ RowBinary ─ Writer ─ spool segment ─ sealed ─▶ Shipper ─ one batch ─ ClickHouse ─▶ Store ─▶ /api/v1
+//!                                      ▲                       │                  or SQLite
 //!                                      └────── recycled ───────┘
 //! ```
 //!
@@ -19,13 +19,16 @@
 //! | [`row`], [`rowbinary`] | the table of columns, encoding and decoding; pure |
 //! | [`recorder`] | a worker's end |
 //! | [`ship`] | sealed segments to the sink, in order, for as long as it takes |
-//! | [`sqlite`] | the embedded sink |
-//! | [`store`] | reading back from it |
+//! | [`sink`] | which sinks there are, and what they have in common |
+//! | [`clickhouse`], [`sqlite`] | the server's sink and store, and the embedded ones |
+//! | [`store`] | what is asked of either store |
 
+pub mod clickhouse;
 pub mod recorder;
 pub mod row;
 pub mod rowbinary;
 pub mod ship;
+pub mod sink;
 pub mod sqlite;
 pub mod store;
 
@@ -40,10 +43,13 @@ use tokio::time::Instant;
 
 pub use crate::spool::{Flushed, Ticket};
 pub use recorder::{Recorder, RecorderSeed};
-pub use store::{ExchangeFilter, ExchangePage, Store, StoreError, VariantSummary};
+pub use store::{ExchangeFilter, ExchangePage, GroupBy, Stats, StatsQuery, Store, StoreError, VariantSummary};
 
+use crate::config::ClickHouse;
 use crate::spool::{Spool, SpoolError, SpoolOptions, SpoolStats, boot_name};
+use clickhouse::ClickHouseSink;
 use ship::Shipper;
+use sink::Sink;
 use sqlite::{SqliteError, SqliteSink};
 
 /// How long an attempt of the sink that began before the deadline of a drain may still take.
@@ -66,6 +72,11 @@ pub struct TelemetryOptions {
 pub enum SinkOptions {
     Sqlite {
         path: PathBuf,
+    },
+    ClickHouse {
+        server: ClickHouse,
+        /// This node's name, which sets its batches apart from other nodes'.
+        node: String,
     },
     /// Nothing is recorded, and the spool folder is not touched.
     None,
@@ -97,13 +108,13 @@ struct Recording {
 }
 
 impl Telemetry {
-    /// Opens the spool, recovers what earlier runs left in it, opens the sink and starts to ship. Blocks until the
-    /// sink is open; a backlog is shipped in the background.
+    /// Opens the spool, recovers what earlier runs left in it, opens the sink and starts to ship. Blocks until a SQLite
+    /// sink is open; ClickHouse is connected to, and a backlog shipped, in the background.
     ///
     /// # Errors
     /// The spool folder or the database cannot be used; the message says which and why.
     pub fn start(options: TelemetryOptions, control: Handle) -> Result<Self, TelemetryError> {
-        let SinkOptions::Sqlite { path } = options.sink else {
+        let Some((sink, store)) = open(&options.sink, &control)? else {
             return Ok(Self {
                 stats: Arc::new(SpoolStats::new(options.workers)),
                 recording: None,
@@ -118,14 +129,6 @@ impl Telemetry {
             options.seal_after,
         );
         let (spool, incoming) = Spool::open(spool_options)?;
-        let sink = block_on(&control, SqliteSink::open(&path)).map_err(|source| TelemetryError::Sqlite {
-            path: path.clone(),
-            source,
-        })?;
-        let store = {
-            let _runtime = control.enter();
-            Arc::new(Store::open(&path))
-        };
         let (stop, stopped) = watch::channel(None);
         let stats = spool.stats();
         let shipper = Shipper::new(
@@ -141,7 +144,7 @@ impl Telemetry {
             stats,
             recording: Some(Recording {
                 spool,
-                store,
+                store: Arc::new(store),
                 stop,
                 shipper,
             }),
@@ -194,6 +197,25 @@ impl Telemetry {
         store.close().await;
         drop(spool);
         left
+    }
+}
+
+/// Opens a sink and the store that reads from it, if there is to be one.
+fn open(options: &SinkOptions, control: &Handle) -> Result<Option<(Sink, Store)>, TelemetryError> {
+    let _runtime = control.enter();
+    match options {
+        SinkOptions::Sqlite { path } => {
+            let sink = block_on(control, SqliteSink::open(path)).map_err(|source| TelemetryError::Sqlite {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(Some((Sink::Sqlite(sink), Store::sqlite(path))))
+        }
+        SinkOptions::ClickHouse { server, node } => {
+            let sink = ClickHouseSink::new(server, node);
+            Ok(Some((Sink::ClickHouse(Box::new(sink)), Store::clickhouse(server))))
+        }
+        SinkOptions::None => Ok(None),
     }
 }
 

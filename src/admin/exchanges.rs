@@ -1,4 +1,6 @@
-//! `/exchanges`: what was recorded.
+//! `/exchanges` and `/stats`: what was recorded.
+
+use std::str::FromStr;
 
 use axum::response::Response;
 use serde_json::json;
@@ -6,33 +8,47 @@ use serde_json::json;
 use super::call::{Call, found};
 use super::errors::Failure;
 use crate::domain::error::{ApiError, ErrorCode};
-use crate::telemetry::{ExchangeFilter, Store, StoreError};
+use crate::domain::exchange::Outcome;
+use crate::telemetry::store::stats::KEYS_MAX;
+use crate::telemetry::{ExchangeFilter, GroupBy, StatsQuery, Store, StoreError};
 
 const DEFAULT_LIMIT: u32 = 50;
+const DEFAULT_GROUPS: u32 = 1000;
 
+/// The parameters of both: those that choose, then those of the list, then those of the statistics.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
+    from: Option<String>,
+    to: Option<String>,
     prompt: Option<String>,
+    version: Option<u32>,
+    variant: Option<String>,
     environment: Option<String>,
+    model: Option<String>,
+    outcome: Option<String>,
+    unit: Option<String>,
+    min_latency_us: Option<u64>,
+    min_cost_nanodollars: Option<u64>,
+    text: Option<String>,
     limit: Option<u32>,
     cursor: Option<String>,
+    group_by: Option<String>,
 }
 
-/// `GET /exchanges?prompt=&environment=&limit=&cursor=`: newest first.
+/// `GET /exchanges?from=&to=&prompt=&…&limit=&cursor=`: newest first.
 pub async fn list(call: Call) -> Result<Response, Failure> {
     let query: Query = call.query()?;
-    let filter = ExchangeFilter {
-        prompt: query.prompt,
-        environment: query.environment,
-        limit: query.limit.unwrap_or(DEFAULT_LIMIT),
-        cursor: query.cursor,
-    };
-    let page = store(&call)?.exchanges(&filter).await?;
+    if query.group_by.is_some() {
+        return Err(invalid("group_by", "belongs to /api/v1/stats, a list has no groups"));
+    }
+    let (limit, cursor) = (query.limit.unwrap_or(DEFAULT_LIMIT), query.cursor.clone());
+    let filter = query.filter()?;
+    let page = store(&call)?.exchanges(&filter, limit, cursor.as_deref()).await?;
     Ok(found(json!({"items": page.items, "next_cursor": page.next_cursor})))
 }
 
-/// `GET /exchanges/{id}`.
+/// `GET /exchanges/{id}`, with its feedback.
 pub async fn show(call: Call) -> Result<Response, Failure> {
     let id = call.last_segment()?;
     match store(&call)?.exchange(&id).await? {
@@ -43,6 +59,82 @@ pub async fn show(call: Call) -> Result<Response, Failure> {
         )
         .into()),
     }
+}
+
+/// `GET /stats?group_by=prompt,version,…&from=&to=&prompt=&…&limit=`: figures by group, in the order of its keys.
+pub async fn stats(call: Call) -> Result<Response, Failure> {
+    let query: Query = call.query()?;
+    if query.cursor.is_some() {
+        return Err(invalid(
+            "cursor",
+            "belongs to a list, statistics have no pages: use limit",
+        ));
+    }
+    let words = query.group_by.as_deref().unwrap_or_default().split(',');
+    let mut group_by = Vec::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        let by = GroupBy::from_str(word).map_err(|message| invalid("group_by", message))?;
+        // Two of one name would be one field of the answer.
+        let twice = |other: &GroupBy| *other == by || matches!((other, &by), (GroupBy::Time(_), GroupBy::Time(_)));
+        if group_by.iter().any(twice) {
+            return Err(invalid("group_by", format!("names {word:?} twice")));
+        }
+        group_by.push(by);
+    }
+    if group_by.len() > KEYS_MAX {
+        return Err(invalid("group_by", format!("may have at most {KEYS_MAX} keys")));
+    }
+    let limit = query.limit.unwrap_or(DEFAULT_GROUPS);
+    let filter = query.filter()?;
+    let stats = store(&call)?
+        .stats(&StatsQuery {
+            filter,
+            group_by,
+            limit,
+        })
+        .await?;
+    Ok(found(stats.to_json()))
+}
+
+impl Query {
+    fn filter(self) -> Result<ExchangeFilter, Failure> {
+        if let Some(outcome) = &self.outcome
+            && !Outcome::ALL.iter().any(|known| known.as_str() == outcome)
+        {
+            let known = Outcome::ALL.map(Outcome::as_str).join(", ");
+            return Err(invalid("outcome", format!("{outcome:?} is not one of {known}")));
+        }
+        Ok(ExchangeFilter {
+            from: instant("from", self.from)?,
+            to: instant("to", self.to)?,
+            prompt: self.prompt,
+            version: self.version,
+            variant: self.variant,
+            environment: self.environment,
+            model: self.model,
+            outcome: self.outcome,
+            unit: self.unit,
+            min_latency_us: self.min_latency_us,
+            min_cost_nanodollars: self.min_cost_nanodollars,
+            text: self.text.filter(|text| !text.is_empty()),
+        })
+    }
+}
+
+fn instant(param: &'static str, text: Option<String>) -> Result<Option<i64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => Ok(Some(at.as_microsecond())),
+        Err(_) => Err(invalid(
+            param,
+            format!("{text:?} is not a time, write e.g. 2026-01-31T12:00:00Z (a + is %2B in an address)"),
+        )),
+    }
+}
+
+fn invalid(param: &'static str, message: impl Into<String>) -> Failure {
+    let message = format!("{param}: {}", message.into());
+    ApiError::new(ErrorCode::InvalidField, message).param(param).into()
 }
 
 fn store(call: &Call) -> Result<&Store, Failure> {
@@ -61,7 +153,12 @@ impl From<StoreError> for Failure {
             StoreError::BadCursor(_) => ApiError::new(ErrorCode::InvalidField, error.to_string())
                 .param("cursor")
                 .into(),
-            StoreError::Sql(_) => {
+            error if error.is_outage() => {
+                tracing::warn!(%error, "the telemetry store cannot be read");
+                let message = "the telemetry store cannot be reached now; records are kept until it can, try again";
+                ApiError::new(ErrorCode::Unavailable, message).into()
+            }
+            error => {
                 tracing::error!(%error, "the telemetry store failed");
                 Self::internal()
             }

@@ -82,7 +82,7 @@ impl Provider {
         }
         let kind = r.choice("kind", ProviderKind::OpenAi, &kinds);
         let base_url = r.parsed("base_url", "https://api.openai.com/v1", parse_base_url);
-        let api_key = secret::read_api_key(r, shared.env);
+        let api_key = secret::read(r, shared.env, &secret::API_KEY);
         let ca_file = r.path("ca_file", "/etc/ssl/private-ca.pem");
         if let Some(Err(error)) = ca_file.as_ref().map(fs::File::open) {
             r.problem("ca_file", format!("this file cannot be read ({error})"));

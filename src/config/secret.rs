@@ -10,7 +10,7 @@ use super::problem::shown;
 use super::reader::Reader;
 
 /// A credential; prints as `***`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -36,24 +36,54 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Resolves `api_key_env` or `api_key_file`; none when neither is given.
-pub(super) fn read_api_key(r: &mut Reader<'_>, env: Env<'_>) -> Option<Secret> {
-    let from_env = r.parsed("api_key_env", "OPENAI_API_KEY", |name| from_env(name, env));
-    let from_file = r.parsed("api_key_file", "/run/secrets/openai", from_file);
+/// The keys one secret is named by.
+pub(super) struct Keys {
+    pub env: &'static str,
+    pub file: &'static str,
+    /// What people write by mistake.
+    pub plain: &'static str,
+    pub env_example: &'static str,
+    pub file_example: &'static str,
+}
+
+pub(super) const API_KEY: Keys = Keys {
+    env: "api_key_env",
+    file: "api_key_file",
+    plain: "api_key",
+    env_example: "OPENAI_API_KEY",
+    file_example: "/run/secrets/openai",
+};
+
+pub(super) const CLICKHOUSE_PASSWORD: Keys = Keys {
+    env: "password_env",
+    file: "password_file",
+    plain: "password",
+    env_example: "CLICKHOUSE_PASSWORD",
+    file_example: "/run/secrets/clickhouse",
+};
+
+/// Resolves a secret named by a variable or a file; none when neither is given.
+pub(super) fn read(r: &mut Reader<'_>, env: Env<'_>, keys: &Keys) -> Option<Secret> {
+    let from_env = r.parsed(keys.env, keys.env_example, |name| from_env(name, env, keys));
+    let from_file = r.parsed(keys.file, keys.file_example, from_file);
+    let (env, file) = (keys.env, keys.file);
     r.refuse(
-        "api_key",
-        "unknown key: secrets are not written in this file, use api_key_env or api_key_file",
+        keys.plain,
+        &format!("unknown key: secrets are not written in this file, use {env} or {file}"),
     );
-    if r.given("api_key_env") && r.given("api_key_file") {
-        r.problem("api_key_file", "is given together with api_key_env, keep one of them");
+    if r.given(env) && r.given(file) {
+        r.problem(file, format!("is given together with {env}, keep one of them"));
     }
     from_env.or(from_file)
 }
 
-fn from_env(name: &str, env: Env<'_>) -> Result<Secret, String> {
+fn from_env(name: &str, env: Env<'_>, keys: &Keys) -> Result<Secret, String> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(word) {
-        return Err(r#"is not the name of an environment variable (not shown), write e.g. "OPENAI_API_KEY""#.into());
+        let example = keys.env_example;
+        return Err(format!(
+            "is not the name of an environment variable (not shown), write e.g. {example:?}"
+        ));
     }
     // Someone may have put the secret itself here: only what looks like a variable's name is printed.
     let shown = match name.contains(|c: char| c.is_ascii_lowercase()) {
@@ -61,8 +91,9 @@ fn from_env(name: &str, env: Env<'_>) -> Result<Secret, String> {
         false => shown(name),
     };
     let Some(text) = env(name).filter(|text| !text.trim().is_empty()) else {
+        let file = keys.file;
         return Err(format!(
-            "environment variable {shown} is not set or empty, set it or use api_key_file"
+            "environment variable {shown} is not set or empty, set it or use {file}"
         ));
     };
     checked(&text).ok_or_else(|| {

@@ -4,7 +4,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
+use super::Env;
+use super::problem::{shown, shown_url};
 use super::reader::Reader;
+use super::secret::{self, Secret};
 use super::units::{GIB, MIB};
 
 const DEFAULT_SQLITE_PATH: &str = "data/telemetry.db";
@@ -33,8 +38,24 @@ pub struct Telemetry {
 pub enum Sink {
     /// A file of this process, relative to the working directory.
     Sqlite { path: PathBuf },
+    /// A ClickHouse server, over HTTP.
+    ClickHouse(ClickHouse),
     /// Nowhere: exchanges are counted, not kept.
     None,
+}
+
+/// `[telemetry.clickhouse]`: the server records go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClickHouse {
+    /// `http` or `https` with a host; no path, query or credentials.
+    pub url: String,
+    /// Made if it is not there. Letters, digits and `_`.
+    pub database: String,
+    pub user: String,
+    /// None for a user without one.
+    pub password: Option<Secret>,
+    /// Days that exchanges and feedback are kept; 0 for ever.
+    pub ttl_days: u32,
 }
 
 /// What a finished exchange survives.
@@ -77,19 +98,32 @@ impl Default for Telemetry {
     }
 }
 
+impl Default for ClickHouse {
+    fn default() -> Self {
+        ClickHouse {
+            url: "http://127.0.0.1:8123".to_owned(),
+            database: "promptgate".to_owned(),
+            user: "default".to_owned(),
+            password: None,
+            ttl_days: 0,
+        }
+    }
+}
+
 impl Telemetry {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(r: &mut Reader<'_>, env: Env<'_>) -> Self {
         /// The words of `sink`; its settings are keys of their own.
         #[derive(Clone, Copy)]
         enum Word {
             Sqlite,
+            ClickHouse,
             None,
         }
         // A word without a value is known, but not in this build yet.
         let sinks = [
             ("sqlite", Some(Word::Sqlite)),
+            ("clickhouse", Some(Word::ClickHouse)),
             ("none", Some(Word::None)),
-            ("clickhouse", None),
         ];
         let durabilities = [
             ("process", Some(Durability::Process)),
@@ -102,10 +136,11 @@ impl Telemetry {
         let default = Telemetry::default();
         let word = r.choice("sink", Word::Sqlite, &sinks);
         let sqlite_path = r.path("sqlite_path", DEFAULT_SQLITE_PATH);
-        r.refuse("clickhouse", "this table is not available in this build yet");
+        let clickhouse = r.section("clickhouse", |r| ClickHouse::read(r, env));
         Telemetry {
             sink: match word {
                 Word::Sqlite => sqlite_path.map_or(default.sink, |path| Sink::Sqlite { path }),
+                Word::ClickHouse => Sink::ClickHouse(clickhouse),
                 Word::None => Sink::None,
             },
             durability: r.choice("durability", default.durability, &durabilities),
@@ -116,5 +151,133 @@ impl Telemetry {
             spool_max_bytes: r.size("spool_max_bytes", default.spool_max_bytes, MIB..=1024 * 1024 * GIB),
             seal_after: r.duration("seal_after", default.seal_after, SEAL_AFTER),
         }
+    }
+}
+
+impl ClickHouse {
+    fn read(r: &mut Reader<'_>, env: Env<'_>) -> Self {
+        let default = ClickHouse::default();
+        let url = r.parsed("url", &default.url, parse_url);
+        let database = r.parsed("database", &default.database, parse_database);
+        let user = r.parsed("user", &default.user, parse_user);
+        ClickHouse {
+            url: url.unwrap_or(default.url),
+            database: database.unwrap_or(default.database),
+            user: user.unwrap_or(default.user),
+            password: secret::read(r, env, &secret::CLICKHOUSE_PASSWORD),
+            ttl_days: r.integer("ttl_days", default.ttl_days, 0..=36_500),
+        }
+    }
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    const EXAMPLE: &str = r#"write e.g. "http://127.0.0.1:8123""#;
+
+    let shown = shown_url(text);
+    let uri: Uri = text
+        .parse()
+        .map_err(|_| format!("{shown} is not an address, {EXAMPLE}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+        return Err(format!(
+            "{shown} does not begin with http:// or https:// and a host, {EXAMPLE}"
+        ));
+    }
+    if uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err(format!(
+            "{shown} has a user or password before its host: use user and password_env"
+        ));
+    }
+    if !matches!(uri.path(), "" | "/") || text.contains(['?', '#']) {
+        return Err(format!("{shown} has more than a host and port, {EXAMPLE}"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Only names that need no quotes, wherever they are written.
+fn parse_database(text: &str) -> Result<String, String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let digit_first = text.starts_with(|c: char| c.is_ascii_digit());
+    if text.is_empty() || text.len() > 64 || digit_first || !text.chars().all(word) {
+        let text = shown(text);
+        return Err(format!(
+            "{text} is not a database name: up to 64 letters, digits and '_', no digit first"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_user(text: &str) -> Result<String, String> {
+    if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(format!("{} is not a user name: visible ASCII, no spaces", shown(text)));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::config::tests::{PLANTED, parse, problems};
+
+    #[test]
+    fn clickhouse_table_is_the_sink_when_chosen() {
+        let config = parse("[telemetry]\nsink = \"clickhouse\"").unwrap();
+        assert_eq!(config.telemetry.sink, Sink::ClickHouse(ClickHouse::default()));
+
+        let text = r#"
+            [telemetry]
+            sink = "clickhouse"
+            [telemetry.clickhouse]
+            url = "https://ch.example:8443/"
+            database = "records"
+            user = "writer"
+            password_env = "OPENAI_API_KEY"
+            ttl_days = 90
+        "#;
+        let config = parse(text).unwrap();
+        let wanted = ClickHouse {
+            url: "https://ch.example:8443".to_owned(),
+            database: "records".to_owned(),
+            user: "writer".to_owned(),
+            password: Some(Secret::new(PLANTED)),
+            ttl_days: 90,
+        };
+        assert!(!format!("{config:?}").contains(PLANTED));
+        assert_eq!(config.telemetry.sink, Sink::ClickHouse(wanted));
+        assert!(parse(&text.replace("\"clickhouse\"", "\"none\"")).is_ok());
+    }
+
+    #[test]
+    fn clickhouse_mistakes_are_named_and_secrets_are_not() {
+        let lines = [
+            "url = \"127.0.0.1:8123\"",
+            "url = \"http://u:planted@ch:8123\"",
+            "url = \"http://ch:8123/?database=x\"",
+            "url = \"tcp://ch:9000\"",
+            "database = \"a-b\"",
+            "database = \"1a\"",
+            "user = \"\"",
+            "password = \"planted\"",
+            "password_env = \"NOT_SET\"",
+            "ttl_days = -1",
+        ];
+        let texts = lines.map(|line| problems(&format!("[telemetry.clickhouse]\n{line}")));
+        assert!(!texts.join("").contains("planted"));
+        assert_snapshot!(texts.join("\n"), @r#"
+        config/promptgate.toml:2: telemetry.clickhouse.url: "127.0.0.1:8123" does not begin with http:// or https:// and a host, write e.g. "http://127.0.0.1:8123"
+        config/promptgate.toml:2: telemetry.clickhouse.url: this address (not shown, it may hold credentials) has a user or password before its host: use user and password_env
+        config/promptgate.toml:2: telemetry.clickhouse.url: this address (not shown, it may hold credentials) has more than a host and port, write e.g. "http://127.0.0.1:8123"
+        config/promptgate.toml:2: telemetry.clickhouse.url: "tcp://ch:9000" does not begin with http:// or https:// and a host, write e.g. "http://127.0.0.1:8123"
+        config/promptgate.toml:2: telemetry.clickhouse.database: "a-b" is not a database name: up to 64 letters, digits and '_', no digit first
+        config/promptgate.toml:2: telemetry.clickhouse.database: "1a" is not a database name: up to 64 letters, digits and '_', no digit first
+        config/promptgate.toml:2: telemetry.clickhouse.user: "" is not a user name: visible ASCII, no spaces
+        config/promptgate.toml:2: telemetry.clickhouse.password: unknown key: secrets are not written in this file, use password_env or password_file
+        config/promptgate.toml:2: telemetry.clickhouse.password_env: environment variable "NOT_SET" is not set or empty, set it or use password_file
+        config/promptgate.toml:2: telemetry.clickhouse.ttl_days: -1 is out of range, write a number from 0 to 36500
+        "#);
     }
 }

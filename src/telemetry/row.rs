@@ -4,6 +4,8 @@
 //! One table of columns says names, types and order for all: the encoder, the decoder, ClickHouse's schema and query,
 //! SQLite's columns, and the JSON of the control plane. Tests hold the encoder and the records against it.
 
+use serde_json::{Value, json};
+
 use super::rowbinary::{DecodeError, Reader, put_bytes, put_len, put_str, put_uuid};
 use crate::domain::exchange::{Attempt, ExchangeRecord, FeedbackRecord};
 
@@ -426,6 +428,25 @@ impl<'a> Reader<'a> {
             })
         })
     }
+}
+
+/// A map as JSON; of a name that is there twice the last counts.
+pub fn map_value(pairs: &[(&str, &str)]) -> Value {
+    let map: serde_json::Map<String, Value> = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+        .collect();
+    Value::Object(map)
+}
+
+/// An attempt as JSON.
+pub fn attempt_value(attempt: &Attempt<'_>) -> Value {
+    json!({
+        "target": attempt.target,
+        "status": attempt.status,
+        "duration_us": attempt.duration_us,
+        "error": attempt.error,
+    })
 }
 
 #[cfg(test)]

@@ -62,6 +62,11 @@ impl<'a> Reader<'a> {
         Self { row, at: 0 }
     }
 
+    /// Whether all is read: for several rows, one after another.
+    pub fn is_at_end(&self) -> bool {
+        self.at == self.row.len()
+    }
+
     /// Ends the row.
     ///
     /// # Errors

@@ -1,8 +1,12 @@
 //! The shipper: takes sealed segments in their order, stores each as one batch, and puts its file away.
 //!
-//! A segment leaves the queue only when its rows are stored, or when it is certain that they never can be: then the
-//! file goes to `dead/` and the loss is counted. Any other failure is the sink's, and is repeated for ever, 100 ms to
-//! 30 s apart. One segment is in flight at a time, so order is kept and memory is bounded by one segment.
+//! A segment leaves the queue only when its rows are stored, or when it is certain that some never can be: then those
+//! that can are stored by themselves, and the file goes to `dead/` and is counted. Any other failure is the sink's, and
+//! is repeated for ever, 100 ms to 30 s apart. One segment is in flight at a time, so order is kept and memory is
+//! bounded by one segment.
+//!
+//! The sink is made ready before the first segment, in the same way: a server that is not there yet delays nothing but
+//! records.
 //!
 //! While the sink is down, waiting files are cut to what is used in them: a preallocated file for each second would
 //! fill the disk with nothing.
@@ -18,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::row::{EXCHANGE_SCHEMA_ID, KIND_EXCHANGE, KIND_FEEDBACK};
-use super::sqlite::{Batch, SqliteError, SqliteSink, Stored};
+use super::sink::{Batch, Sink, SinkError, Stored};
 use crate::spool::recover::{Recovered, recover};
 use crate::spool::{Disposal, LogGate, Sealed, SpoolStats};
 
@@ -33,7 +37,7 @@ pub enum ShipError {
     #[error("cannot read or move segment {path}: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Sink(#[from] SqliteError),
+    Sink(#[from] SinkError),
 }
 
 /// Why a segment can never be shipped.
@@ -48,7 +52,7 @@ enum Poison {
     #[error("frame kind {0} is not known")]
     Kind(u8),
     #[error("{0}")]
-    Row(SqliteError),
+    Row(SinkError),
 }
 
 /// Ships until told to stop; owned by its task.
@@ -58,7 +62,7 @@ pub struct Shipper {
     incoming: mpsc::UnboundedReceiver<Sealed>,
     /// Oldest first; the first is in flight.
     pending: VecDeque<Sealed>,
-    sink: SqliteSink,
+    sink: Sink,
     disposal: Disposal,
     stats: Arc<SpoolStats>,
     insert_duration: prometheus::Histogram,
@@ -70,7 +74,7 @@ pub struct Shipper {
 impl Shipper {
     pub fn new(
         incoming: mpsc::UnboundedReceiver<Sealed>,
-        sink: SqliteSink,
+        sink: Sink,
         disposal: Disposal,
         stats: Arc<SpoolStats>,
         insert_duration: prometheus::Histogram,
@@ -92,22 +96,31 @@ impl Shipper {
     /// in flight is rolled back, or found stored by its token at the next start.
     pub async fn run(mut self) -> usize {
         let mut backoff = BACKOFF_MIN;
+        let mut prepared = false;
         loop {
             self.collect();
             let stopping = self.stop.has_changed().is_err() || self.stop.borrow().is_some();
-            let Some(sealed) = self.pending.front().cloned() else {
+            let next = self.pending.front().cloned();
+            if next.is_none() && (prepared || stopping) {
                 if stopping {
                     break;
                 }
                 self.idle().await;
                 continue;
-            };
+            }
             if self.stop.has_changed().is_err() || self.past_deadline(Duration::ZERO) {
                 break;
             }
-            match self.ship(&sealed).await {
+            let done = match &next {
+                Some(sealed) if prepared => self.ship(sealed).await,
+                _ => self.sink.prepare().await.map_err(ShipError::from),
+            };
+            match done {
                 Ok(()) => {
-                    self.pending.pop_front();
+                    if prepared {
+                        self.pending.pop_front();
+                    }
+                    prepared = true;
                     backoff = BACKOFF_MIN;
                 }
                 Err(error) => {
@@ -116,7 +129,7 @@ impl Shipper {
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     let waiting = self.pending.len();
                     if let Some(suppressed) = self.gate.pass() {
-                        tracing::warn!(%error, waiting, ?pause, suppressed, "cannot ship a segment, will try again");
+                        tracing::warn!(%error, waiting, ?pause, suppressed, "the sink takes no records, will try again");
                     }
                     if self.past_deadline(pause) {
                         break;
@@ -213,10 +226,12 @@ impl Shipper {
 
     /// Stores what is in a segment's bytes; the inner error says that this can never succeed.
     async fn store(&mut self, sealed: &Sealed, bytes: &[u8]) -> Result<Result<(), Poison>, ShipError> {
-        let (batch, found) = match recover(bytes).map_err(Poison::from).and_then(|r| decode(sealed, &r)) {
+        let (mut batch, found) = match recover(bytes).map_err(Poison::from).and_then(|r| decode(sealed, &r)) {
             Ok(decoded) => decoded,
             Err(poison) => return Ok(Err(poison)),
         };
+        // An earlier process may have sent it, and died before it knew.
+        batch.doubt_since = self.disposal.is_of_earlier_boot(sealed).then_some(sealed.created_at);
         let begun = Instant::now();
         match self.sink.store(&batch).await {
             Ok(Stored::Now) => {
@@ -226,12 +241,33 @@ impl Shipper {
                 }
             }
             Ok(Stored::Before) => tracing::info!(token = batch.token, "segment had been stored before, skipped"),
-            Err(error @ SqliteError::Row { .. }) => return Ok(Err(Poison::Row(error))),
+            Err(error) if error.is_poison() => {
+                self.store_sound_rows(&batch).await?;
+                return Ok(Err(Poison::Row(error)));
+            }
             Err(error) => return Err(error.into()),
         }
         self.insert_duration.observe(begun.elapsed().as_secs_f64());
         self.stats.shipped_segments.fetch_add(1, Relaxed);
         Ok(Ok(()))
+    }
+
+    /// Stores what can be decoded of a batch that was refused for its rows. If that is all of it, or is refused as
+    /// well, nobody knows which rows are to blame, and none is stored.
+    async fn store_sound_rows(&mut self, batch: &Batch<'_>) -> Result<(), ShipError> {
+        let sound = batch.sound_rows();
+        if sound.rows() == 0 || sound.rows() == batch.rows() {
+            return Ok(());
+        }
+        match self.sink.store(&sound).await {
+            Ok(Stored::Now) => {
+                self.stats.shipped.fetch_add(sound.rows() as u64, Relaxed);
+                Ok(())
+            }
+            Ok(Stored::Before) => Ok(()),
+            Err(error) if error.is_poison() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn count_damage(&self, sealed: &Sealed, missing: u64) {

@@ -16,8 +16,13 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments, AssertSqlSafe, Connection, SqliteConnection};
 
-use super::row::{Column, EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, Type};
+use super::row::{Column, EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, Type, attempt_value, map_value};
 use super::rowbinary::{DecodeError, Reader};
+use super::sink::{Batch, Stored};
+
+mod store;
+
+pub use store::SqliteStore;
 
 /// Rows of one INSERT, largest first; each is one prepared statement.
 const ROWS_A_STATEMENT: [usize; 3] = [50, 10, 1];
@@ -41,22 +46,6 @@ pub enum SqliteError {
     /// Trying again does not help.
     #[error("row {row} of the segment cannot be decoded: {source}")]
     Row { row: usize, source: DecodeError },
-}
-
-/// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    Now,
-    /// An earlier attempt had stored it.
-    Before,
-}
-
-/// Rows of one segment, each as it was encoded.
-#[derive(Debug, Default)]
-pub struct Batch<'a> {
-    pub token: String,
-    pub exchanges: Vec<&'a [u8]>,
-    pub feedback: Vec<&'a [u8]>,
 }
 
 /// Stores batches in one file, over one connection.
@@ -150,10 +139,9 @@ impl SqliteSink {
 
 async fn insert_batch(connection: &mut SqliteConnection, batch: &Batch<'_>) -> Result<Stored, SqliteError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let rows = batch.exchanges.len() + batch.feedback.len();
     let token = sqlx::query("INSERT INTO batches (token, rows, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
         .bind(&batch.token)
-        .bind(i64::try_from(rows).unwrap_or(i64::MAX))
+        .bind(i64::try_from(batch.rows()).unwrap_or(i64::MAX))
         .bind(jiff::Timestamp::now().as_microsecond())
         .execute(&mut *transaction)
         .await?;
@@ -249,29 +237,13 @@ fn bind(columns: &[Column], row: &[u8], arguments: &mut SqliteArguments) -> Resu
             Type::U64 => arguments.add(i64::try_from(row.u64()?).unwrap_or(i64::MAX))?,
             Type::F64 => arguments.add(row.f64()?)?,
             Type::Bool => arguments.add(row.bool()?)?,
-            Type::Map => arguments.add(map_json(&row.map()?))?,
-            Type::Texts => arguments.add(list_json(row.strs()?.into_iter().map(serde_json::Value::from)))?,
-            Type::Attempts => arguments.add(list_json(row.attempts()?.into_iter().map(|attempt| {
-                serde_json::json!({
-                    "target": attempt.target,
-                    "status": attempt.status,
-                    "duration_us": attempt.duration_us,
-                    "error": attempt.error,
-                })
-            })))?,
+            Type::Map => arguments.add(map_value(&row.map()?).to_string())?,
+            Type::Texts => arguments.add(serde_json::Value::from(row.strs()?).to_string())?,
+            Type::Attempts => {
+                let attempts: serde_json::Value = row.attempts()?.iter().map(attempt_value).collect();
+                arguments.add(attempts.to_string())?;
+            }
         }
     }
     Ok(row.end()?)
-}
-
-fn map_json(pairs: &[(&str, &str)]) -> String {
-    let map: serde_json::Map<String, serde_json::Value> = pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
-        .collect();
-    serde_json::Value::Object(map).to_string()
-}
-
-fn list_json(values: impl Iterator<Item = serde_json::Value>) -> String {
-    serde_json::Value::Array(values.collect()).to_string()
 }
