@@ -202,12 +202,8 @@ class Bench:
 
     def start(self):
         folder, workers = self.folder, self.options.workers
-        mock = Process(
-            self.stack,
-            folder,
-            "mock",
-            [self.binary, "mock-provider", "--listen", "127.0.0.1:0", "--size", str(prompts.ANSWER_TEXT_BYTES)],
-        )
+        command = [self.binary, "mock-provider", "--listen", "127.0.0.1:0"]
+        mock = Process(self.stack, folder, "mock", command)
         self.mock = mock.printed("mock provider")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]

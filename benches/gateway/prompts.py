@@ -9,7 +9,7 @@ ANSWER_TEXT_BYTES = 287
 EVENTS = 20
 WORDS = 16
 MODELS = {
-    "plain": "mock-model",
+    "plain": f"mock-model?size={ANSWER_TEXT_BYTES}",
     "burst": f"mock-model?tokens={WORDS}",
     "paced": f"mock-model?tokens={WORDS}&chunk-interval=2ms",
 }
