@@ -49,7 +49,7 @@ def measure(bench, groups):
             }
             for group in groups
         ],
-        "records": [records(process, runs) for process in recording(groups)],
+        "records": [records(process, groups, runs) for process in recording(groups)],
         "runs": runs,
     }
 
@@ -57,15 +57,13 @@ def measure(bench, groups):
 def measure_one(bench, subject):
     """One run. With a recording subject it lasts until the sink has everything: that is part of the price."""
     process = subject.process
-    before, clock = procfs.cpu_us(process.pids()), time.monotonic()
+    before = procfs.cpu_us(process.pids())
     seen = drive(bench, subject, bench.options.seconds)
     # Requests that wrk left open at its end are few, but they end before the CPU time is read.
     time.sleep(0.1)
-    served, after = procfs.cpu_us(process.pids()), None
     memory = procfs.rss_mib(process.pids())
     settle(subject)
-    after = procfs.cpu_us(process.pids())
-    spent = procfs.less(after, before)
+    spent = procfs.less(procfs.cpu_us(process.pids()), before)
     requests = max(seen["requests"], 1)
     return seen | {
         "requests_per_second": seen["requests"] / seen["seconds"],
@@ -73,7 +71,6 @@ def measure_one(bench, subject):
         "cpu_us": (spent["workers"] + spent["other"]) / requests,
         "cpu_workers_us": spent["workers"] / requests,
         "cpu_other_us": spent["other"] / requests,
-        "cpu_cores": sum(procfs.less(served, before).values()) / 1e6 / (time.monotonic() - clock),
         "rss_mib": memory,
     }
 
@@ -117,12 +114,17 @@ def recording(groups):
     return found
 
 
-def records(process, runs):
-    """Compares what the store has with what the gateway says it answered; the prompts' setting up made no records."""
+def records(process, groups, runs):
+    """Compares what the store has with what the gateway says it answered, and with what wrk has seen answered.
+
+    The store has a few more than wrk has seen: wrk leaves in the middle of requests at its end, and warming up counts too.
+    """
+    names = {subject.name for group in groups for subject in group.subjects if subject.process is process}
     shipped = process.shipped()
     outcomes = process.stored()
     return {
         "process": process.name,
+        "seen_by_wrk": sum(run["requests"] for run in runs if run["subject"] in names),
         "answered": process.counter("promptgate_requests_total"),
         "stored": sum(outcomes.values()),
         "shipped": shipped,

@@ -14,12 +14,13 @@ def show(result):
     good = all(row["errors"] == 0 for group in result["groups"] for row in group["rows"])
     for store in result["records"]:
         whole = store["answered"] == store["stored"] == store["shipped"] and store["lost"] == 0
+        whole &= store["outcomes"].get("ok", 0) >= store["seen_by_wrk"]
         good &= whole
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(store["outcomes"].items()))
         sign = "=" if whole else "!="
         print(
             f"\n{store['process']}: {store['answered']} requests answered {sign} {store['stored']} records stored "
-            f"({outcomes}), {store['lost']} lost"
+            f"({outcomes}), {store['lost']} lost; wrk has seen {store['seen_by_wrk']} answers outside the warm-up"
         )
     if not good:
         print("\nFAILED: there were errors, or records are missing")

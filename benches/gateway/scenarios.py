@@ -46,6 +46,9 @@ def group(bench, mode):
         Subject("prompt, recording off", bench.off, path, prompt),
         Subject("prompt, SQLite", bench.sqlite, path, prompt),
     ]
+    if mode == "plain":
+        with_logic = Subject("  with a condition in it", bench.off, path, prompts.with_prompt("logic"))
+        subjects.insert(3, with_logic)
     if bench.older_off:
         subjects += [
             Subject("older: raw, off", bench.older_off, path, raw),
