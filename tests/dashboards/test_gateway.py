@@ -5,8 +5,6 @@ import pathlib
 import re
 import subprocess
 
-import pytest
-
 import allowed
 import grafana
 import promql
@@ -24,7 +22,7 @@ def selection(prometheus, name):
     instances = prometheus.api("label/instance/values", **{"match[]": "promptgate_build_info"})
     choices = {
         "all": {"prompt": grafana.ALL, "model": grafana.ALL, "instance": grafana.ALL},
-        "one": {"prompt": [PROMPT], "model": [MODEL], "instance": instances},
+        "one": {"prompt": [PROMPT], "model": [MODEL, "mock-model?*"], "instance": instances},
     }
     return grafana.Selection(name, prometheus.since, prometheus.until, {**choices[name], "instance!all": instances})
 
@@ -46,11 +44,17 @@ def run(prometheus, query, chosen):
     return [(labels, values) for labels, values in finite if values]
 
 
-@pytest.mark.parametrize("name", ["all", "one"])
-@pytest.mark.parametrize("query", TARGETS, ids=str)
-def test_query_shows_something(prometheus, result, query, name):
-    series = run(prometheus, query, selection(prometheus, name))
-    result(query, name, len(series))
+def test_every_query_shows_something(prometheus, result, subtests):
+    for name in ("all", "one"):
+        chosen = selection(prometheus, name)
+        for query in TARGETS:
+            with subtests.test(f"{query} ({name})"):
+                series = run(prometheus, query, chosen)
+                result(query, name, len(series))
+                check_series(query, series)
+
+
+def check_series(query, series):
     key = (query.dashboard, query.where)
     if key in allowed.EMPTY and not series:
         return
@@ -61,8 +65,13 @@ def test_query_shows_something(prometheus, result, query, name):
         assert any(labels.get(label) for labels, _ in series), f"no series has the legend's label {label}"
 
 
-@pytest.mark.parametrize("query", VARIABLES, ids=str)
-def test_variable_has_values(prometheus, result, query):
+def test_every_variable_has_values(prometheus, result, subtests):
+    for query in VARIABLES:
+        with subtests.test(str(query)):
+            check_variable(prometheus, query, result)
+
+
+def check_variable(prometheus, query, result):
     metric, label = LABEL_VALUES.fullmatch(query.text).groups()
     of_metric = grafana.Query(query.dashboard, query.where, metric)
     match = grafana.for_prometheus(of_metric, selection(prometheus, "all"))
@@ -73,13 +82,19 @@ def test_variable_has_values(prometheus, result, query):
     assert wanted is None or wanted in values
 
 
-@pytest.mark.parametrize("query", TARGETS + VARIABLES, ids=str)
-def test_names_exist(prometheus, gateway, query):
-    text = query.text
-    if query.kind == "variable":
-        text, label = LABEL_VALUES.fullmatch(text).groups()
-        text = f"sum by ({label}) ({text})"
+def test_every_name_exists(prometheus, gateway, subtests):
     exposed = set(re.findall(r"^([a-zA-Z_:][\w:]*)", gateway.metrics(), re.MULTILINE))
+    for query in TARGETS + VARIABLES:
+        text = query.text
+        if query.kind == "variable":
+            text, label = LABEL_VALUES.fullmatch(text).groups()
+            text = f"sum by ({label}) ({text})"
+        with subtests.test(str(query)):
+            check_names(prometheus, exposed, text)
+
+
+def check_names(prometheus, exposed, text):
+    """Metrics, labels, and the values that labels are compared with."""
     known = set()
     for metric, matchers in promql.selectors(text):
         if metric in allowed.NOT_EXPOSED and metric not in exposed:

@@ -1,10 +1,8 @@
 """The Prompts and variants dashboard: every query is run by ClickHouse on records that a real gateway wrote."""
 
-import pytest
-
 import allowed
 import grafana
-from traffic import ENVIRONMENT, MODEL, OTHER_PROMPT, PROMPT
+from traffic import ENVIRONMENT, FAILING, MODEL, OTHER_PROMPT, PROMPT
 
 NAME = "prompts-and-variants"
 QUERIES = list(grafana.queries(NAME))
@@ -12,9 +10,10 @@ PANELS = [query for query in QUERIES if query.kind == "panel"]
 VARIABLES = [query for query in QUERIES if query.kind == "variable"]
 ANNOTATIONS = [query for query in QUERIES if query.kind == "annotation"]
 NUMBER = ("UInt", "Int", "Float", "Decimal", "Nullable(UInt", "Nullable(Int", "Nullable(Float")
+MODELS = [MODEL, *(model for model, _ in FAILING.values())]
 CHOICES = {
     "all": {"prompt": grafana.ALL, "environment": grafana.ALL, "model": grafana.ALL, "bucket": "1m"},
-    "one": {"prompt": [PROMPT], "environment": [ENVIRONMENT], "model": [MODEL], "bucket": "5m"},
+    "one": {"prompt": [PROMPT], "environment": [ENVIRONMENT], "model": MODELS, "bucket": "5m"},
 }
 
 
@@ -23,11 +22,16 @@ def run(clickhouse, query, values):
     return clickhouse.read(grafana.for_clickhouse(query, selection))
 
 
-@pytest.mark.parametrize("name", CHOICES)
-@pytest.mark.parametrize("query", PANELS, ids=str)
-def test_query_shows_something(recorded, result, query, name):
-    columns, rows = run(recorded, query, CHOICES[name])
-    result(query, name, len(rows))
+def test_every_query_shows_something(recorded, result, subtests):
+    for name, values in CHOICES.items():
+        for query in PANELS:
+            with subtests.test(f"{query} ({name})"):
+                columns, rows = run(recorded, query, values)
+                result(query, name, len(rows))
+                check_rows(query, columns, rows)
+
+
+def check_rows(query, columns, rows):
     assert rows, "the query has no result"
     for at, (column, type) in enumerate(columns):
         if type.startswith(NUMBER) and (query.dashboard, f"{query.where}: {column}") not in allowed.ZERO:
@@ -48,17 +52,18 @@ def _legend(panel, query):
     return [part.split("}")[0] for part in text.split("${__field.labels.")[1:]]
 
 
-@pytest.mark.parametrize("query", VARIABLES, ids=str)
-def test_variable_has_values(recorded, result, query):
-    _, rows = run(recorded, query, CHOICES["all"])
-    result(query, "all", len(rows))
+def test_every_variable_has_values(recorded, result, subtests):
     wanted = {"prompt": {PROMPT, OTHER_PROMPT}, "environment": {ENVIRONMENT}, "model": {MODEL}}
-    assert wanted[query.where.removeprefix("variable ")] <= {row[0] for row in rows}
+    for query in VARIABLES:
+        with subtests.test(str(query)):
+            _, rows = run(recorded, query, CHOICES["all"])
+            result(query, "all", len(rows))
+            assert wanted[query.where.removeprefix("variable ")] <= {row[0] for row in rows}
 
 
-@pytest.mark.parametrize("query", ANNOTATIONS, ids=str)
-def test_annotation_marks_each_deployment(recorded, result, query):
+def test_annotation_marks_each_deployment(recorded, result):
     """Three of one prompt were used, and one of the other."""
+    (query,) = ANNOTATIONS
     columns, rows = run(recorded, query, CHOICES["all"])
     result(query, "all", len(rows))
     names = [name for name, _ in columns]
@@ -70,12 +75,14 @@ def test_annotation_marks_each_deployment(recorded, result, query):
     assert all("control v1" in text for text in texts)
 
 
-@pytest.mark.parametrize("bucket", [*grafana.variables(grafana.load(NAME))["bucket"]["query"].split(","), "30s", "1w"])
-def test_time_bucket_is_understood(recorded, bucket):
-    """Each that can be chosen, and some that Grafana computes for "auto"."""
+def test_every_time_bucket_is_understood(recorded, subtests):
+    """Each that can be chosen, and those that Grafana computes for "auto"."""
     query = next(query for query in PANELS if "$bucket" in query.text)
-    columns, rows = run(recorded, query, {**CHOICES["all"], "bucket": bucket})
-    assert rows
+    chosen = grafana.variables(grafana.load(NAME))["bucket"]["query"].split(",")
+    for bucket in [*chosen, "2m", "10m", "20m", "30m", "2h", "3h", "12h", "7d", "30d", "1y"]:
+        with subtests.test(bucket):
+            _, rows = run(recorded, query, {**CHOICES["all"], "bucket": bucket})
+            assert rows
 
 
 def test_texts_of_a_choice_cannot_break_a_query(recorded):

@@ -10,6 +10,8 @@ from processes import Refused, http as call, wait_for
 
 PROMPT, OTHER_PROMPT = "support/greet", "docs/summary"
 ENVIRONMENT, MODEL = "production", "mock-model"
+#: Versions of the prompt whose model fails, for those who name them.
+FAILING = {3: ("mock-model?status=500", 500), 4: ("mock-model?status=400", 400)}
 _QUESTION = {"question": {"type": "string", "maxLength": 400}}
 
 
@@ -66,15 +68,16 @@ class Traffic:
     def seed(self):
         """Two prompts, one with a split; a key."""
         admin = self.gateway.admin
-        say = lambda text: [{"role": "system", "content": text}, {"role": "user", "content": "{{ question }}"}]
-        texts = {PROMPT: ["Be brief.", "Be friendly, and answer in two sentences."], OTHER_PROMPT: ["Summarise."]}
-        for prompt, versions in texts.items():
+        versions = {
+            PROMPT: [("Be brief.", MODEL), ("Be friendly.", MODEL), *(("Fail.", model) for model, _ in FAILING.values())],
+            OTHER_PROMPT: [("Summarise.", MODEL)],
+        }
+        for prompt, contents in versions.items():
             admin("POST", "/prompts", {"id": prompt})
-            for number, text in enumerate(versions):
-                content = {
-                    "messages": say(text), "variables": _QUESTION, "model": MODEL,
-                    "parameters": {"max_tokens": 10 * (number + 1)},
-                }
+            for number, (text, model) in enumerate(contents, start=1):
+                messages = [{"role": "system", "content": text}, {"role": "user", "content": "{{ question }}"}]
+                parameters = {"max_tokens": 10 * number}
+                content = {"messages": messages, "variables": _QUESTION, "model": model, "parameters": parameters}
                 admin("POST", f"/prompts/{prompt}/versions", {"content": content, "message": "for the tests"})
         self.split(50, 50)
         self.deploy(OTHER_PROMPT, [{"variant": "control", "version": 1, "weight": 100}])
@@ -101,8 +104,8 @@ class Traffic:
         self.refused(404, self.of_prompt("support/nowhere"))
         self.refused(422, {"model": "any", "prompt": {"id": PROMPT, "variables": {}}})
         self.refused(401, self.of_prompt(PROMPT), key="pg_nobody")
-        self.refused(400, self.raw("mock-model?status=400"))
-        self.refused(500, self.raw("mock-model?status=500"))
+        for version, (_, status) in FAILING.items():
+            self.refused(status, self.of_prompt(PROMPT, version=version))
         self.refused(504, self.raw("late-model"))
         self.refused(502, self.raw("unreachable-model"))
         self.refused(502, self.raw("mock-model?cut=head"))
@@ -114,9 +117,11 @@ class Traffic:
         answered = self.answered(self.of_prompt(PROMPT))
         self.score(response_id=answered["response_id"], name="helpful", value=False)
 
-    def of_prompt(self, prompt, **more):
-        variables = {"question": "Where is my order?"}
-        return {"model": "any", "user": f"user-{next(self.users)}", "prompt": {"id": prompt, "variables": variables}, **more}
+    def of_prompt(self, prompt, version=None, **more):
+        reference = {"id": prompt, "variables": {"question": "Where is my order?"}}
+        if version:
+            reference["version"] = version
+        return {"model": "any", "user": f"user-{next(self.users)}", "prompt": reference, **more}
 
     def raw(self, model):
         return {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
