@@ -30,6 +30,10 @@ const STACK_BYTES: usize = 4 << 20;
 /// How often series of versions no longer live are dropped.
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
 
+/// A timer that is always due before those of requests. tokio tells its event loop of a new earliest timer by a write to
+/// an eventfd, from the loop's own thread too: with this one there, no request pays for that.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// What all workers share.
 #[derive(Clone)]
 pub struct Shared {
@@ -179,6 +183,7 @@ impl Connections {
     async fn run(mut self, mut inbox: mpsc::Receiver<TcpStream>, drain: Duration) {
         let mut stopped = self.stopped.clone();
         let mut retire = tokio::time::interval(RETIRE_EVERY);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
                 stream = inbox.recv() => match stream {
@@ -187,6 +192,7 @@ impl Connections {
                 },
                 Some(_) = self.tasks.join_next() => {}
                 _ = retire.tick() => self.worker.retire_series(),
+                _ = heartbeat.tick() => {}
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
