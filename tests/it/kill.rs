@@ -72,7 +72,7 @@ async fn hammer(url: String, key: String, connection: usize, complete: Arc<Mutex
 }
 
 async fn stored(folder: &Path) -> Vec<Value> {
-    let store = Store::open(&folder.join("telemetry.db"));
+    let store = Store::sqlite(&folder.join("telemetry.db"));
     let records = read_all(&store).await;
     store.close().await;
     records

@@ -1,4 +1,4 @@
-//! Dependencies point down only (DESIGN §3), as far as `crate::` lines show.
+//! Dependencies point down only (the crate's map), as far as `crate::` lines show.
 
 use std::fs;
 use std::path::{Path, PathBuf};

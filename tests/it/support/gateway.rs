@@ -148,7 +148,7 @@ impl TestGateway {
         let path = self.folder.path().join("telemetry.db");
         let stopped = self.app.stop().await;
         assert_eq!(stopped.unshipped_segments, 0);
-        let store = Store::open(&path);
+        let store = Store::sqlite(&path);
         let exchanges = read_all(&store).await;
         store.close().await;
         Records {
@@ -198,16 +198,13 @@ pub async fn send(request: RequestBuilder) -> Answer {
 
 /// Reads every exchange of a store, newest first.
 pub async fn read_all(store: &Store) -> Vec<Value> {
-    let mut filter = ExchangeFilter {
-        limit: 500,
-        ..ExchangeFilter::default()
-    };
-    let mut all = Vec::new();
+    let filter = ExchangeFilter::default();
+    let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = store.exchanges(&filter).await.expect("a page");
+        let page = store.exchanges(&filter, 500, cursor.as_deref()).await.expect("a page");
         all.extend(page.items);
         match page.next_cursor {
-            Some(cursor) => filter.cursor = Some(cursor),
+            Some(next) => cursor = Some(next),
             None => return all,
         }
     }
