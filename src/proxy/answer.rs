@@ -28,7 +28,7 @@ const IGNORED: HeaderName = HeaderName::from_static("x-promptgate-ignored");
 const MAX_IGNORED_BYTES: usize = 1024;
 
 /// Answers an error of ours, and records the exchange as ended by it.
-pub async fn refuse(mut exchange: Exchange, error: ApiError) -> Response<Body> {
+pub async fn refuse(mut exchange: Box<Exchange>, error: ApiError) -> Response<Body> {
     let body = Bytes::from(error.to_json().to_string());
     exchange.content.response_bytes = body.len() as u64;
     exchange.upstream_ended();
@@ -57,7 +57,7 @@ pub async fn refuse(mut exchange: Exchange, error: ApiError) -> Response<Body> {
 }
 
 /// Answers with JSON of our own, and records the exchange as done.
-pub async fn own(mut exchange: Exchange, value: &Value) -> Response<Body> {
+pub async fn own(mut exchange: Box<Exchange>, value: &Value) -> Response<Body> {
     let body = Bytes::from(value.to_string());
     exchange.content.response_bytes = body.len() as u64;
     let ticket = exchange.record(Outcome::Ok, 200, None);
@@ -113,9 +113,7 @@ pub fn describe(exchange: &Exchange, headers: &mut HeaderMap) {
         headers.insert(PROMPT, prompt.id_header.clone());
         headers.insert(VERSION, prompt.version_header.clone());
         headers.insert(VARIANT, prompt.variant_header.clone());
-        if let Ok(environment) = HeaderValue::from_str(&exchange.environment) {
-            headers.insert(ENVIRONMENT, environment);
-        }
+        headers.insert(ENVIRONMENT, prompt.environment_header.clone());
     }
     if let Some(target) = &exchange.call.target {
         headers.insert(PROVIDER, target.endpoint.name_header.clone());

@@ -78,6 +78,7 @@ pub struct PromptFacts {
     pub version_header: HeaderValue,
     pub variant: Arc<str>,
     pub variant_header: HeaderValue,
+    pub environment_header: HeaderValue,
     /// `split`, `forced` or `pinned`.
     pub assignment: &'static str,
     /// 0 if pinned.
@@ -123,7 +124,7 @@ impl Default for CallFacts {
 
 pub struct AttemptFacts {
     /// `provider/upstream model`.
-    pub target: Box<str>,
+    pub target: Arc<str>,
     pub status: u16,
     pub duration: Duration,
     pub error: &'static str,

@@ -55,7 +55,8 @@ impl From<ApiError> for Failure {
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let snapshot = worker.cell.load();
-    let mut exchange = Exchange::begin(&worker, &head, &snapshot);
+    // Boxed: it is moved several times, and is a kilobyte.
+    let mut exchange = Box::new(Exchange::begin(&worker, &head, &snapshot));
     Ok(match stages(&mut exchange, snapshot, &head, body).await {
         Ok(Reply::Upstream(attempted, withhold_usage)) => relay(exchange, attempted, withhold_usage).await,
         Ok(Reply::Own(value)) => answer::own(exchange, &value).await,
@@ -233,9 +234,12 @@ async fn prompted(
         .and_then(|value| value.to_str().ok());
     let Admitted { snapshot, key } = admitted;
     let resolved = {
-        let own_id = exchange.id.to_string();
+        let mut own_id = [0; uuid::fmt::Hyphenated::LENGTH];
         let unit = unit(head, fields);
-        let unit = unit.as_deref().unwrap_or(&own_id);
+        let unit = match &unit {
+            Some(unit) => unit.as_ref(),
+            None => exchange.id.hyphenated().encode_lower(&mut own_id),
+        };
         resolve::resolve(&snapshot, &key, &reference, unit.as_bytes(), forced)?
     };
     note_prompt(exchange, &resolved);
@@ -349,6 +353,7 @@ fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
             version_header: arm.version_header.clone(),
             variant: Arc::clone(&arm.variant),
             variant_header: arm.variant_header.clone(),
+            environment_header: live.environment_header.clone(),
             assignment: if *forced { "forced" } else { "split" },
             deployment: live.deployment,
             document_ids: Vec::new(),
@@ -360,6 +365,8 @@ fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
             version_header: http::HeaderValue::from(*version),
             variant: "pinned".into(),
             variant_header: http::HeaderValue::from_static("pinned"),
+            environment_header: http::HeaderValue::from_str(&resolved.environment)
+                .unwrap_or(http::HeaderValue::from_static("")),
             assignment: "pinned",
             deployment: 0,
             document_ids: Vec::new(),

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -26,7 +27,8 @@ use crate::telemetry::Flushed;
 use crate::upstream::UpstreamBody;
 
 /// After its terminal event, a provider gets this long to end its answer, so that the connection can be kept.
-const LINGER: Duration = Duration::from_millis(250);
+/// Longer than a worker's heartbeat, so that its timer is not the earliest.
+const LINGER: Duration = Duration::from_millis(1_500);
 
 /// Time limits of the rest of an answer.
 pub struct Limits {
@@ -51,7 +53,7 @@ impl Limits {
 
 /// The body of a relayed answer.
 pub struct Relay {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     upstream: Option<UpstreamBody>,
     limits: Limits,
     mode: Mode,
@@ -102,7 +104,12 @@ enum Then {
 
 impl Relay {
     /// Relays an event stream.
-    pub fn events(mut exchange: Exchange, upstream: UpstreamBody, limits: Limits, withhold_usage: bool) -> Box<Self> {
+    pub fn events(
+        mut exchange: Box<Exchange>,
+        upstream: UpstreamBody,
+        limits: Limits,
+        withhold_usage: bool,
+    ) -> Box<Self> {
         let settings = &exchange.worker.settings;
         let limit = match settings.capture {
             crate::config::Capture::Full => settings.capture_max_field,
@@ -120,7 +127,7 @@ impl Relay {
 
     /// Relays an answer that is too large to hold, after its `beginning`.
     pub fn opaque(
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         beginning: Bytes,
         upstream: UpstreamBody,
         limits: Limits,
@@ -139,7 +146,7 @@ impl Relay {
         relay
     }
 
-    fn new(mut exchange: Exchange, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
+    fn new(mut exchange: Box<Exchange>, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
         exchange.status_sent = match &mode {
             Mode::Opaque { status, .. } => status.as_u16(),
             Mode::Events { .. } => 200,
@@ -271,6 +278,7 @@ impl Relay {
                 finished,
             } => {
                 let mut terminal = None;
+                let mut runs = Runs::new(data.clone(), ready);
                 splitter.push(data, |piece| {
                     if terminal.is_some() {
                         return;
@@ -293,8 +301,9 @@ impl Relay {
                         },
                     };
                     exchange.content.response_bytes += bytes.len() as u64;
-                    ready.push_back(bytes);
+                    runs.add(bytes);
                 });
+                runs.end();
                 if let Some(terminal) = terminal {
                     *finished = true;
                     let failed = *failed;
@@ -371,6 +380,49 @@ impl Relay {
             };
         }
         self.exchange.take_facts();
+    }
+}
+
+/// Puts events that came in one piece, and all leave, back into one piece: a frame of its own for each would be sent as a
+/// chunk of its own.
+struct Runs<'a> {
+    chunk: Bytes,
+    /// The part of `chunk` that is to leave next.
+    run: Range<usize>,
+    ready: &'a mut VecDeque<Bytes>,
+}
+
+impl<'a> Runs<'a> {
+    fn new(chunk: Bytes, ready: &'a mut VecDeque<Bytes>) -> Self {
+        Self {
+            chunk,
+            run: 0..0,
+            ready,
+        }
+    }
+
+    fn add(&mut self, bytes: Bytes) {
+        let start = (bytes.as_ptr() as usize).wrapping_sub(self.chunk.as_ptr() as usize);
+        let is_part = start
+            .checked_add(bytes.len())
+            .is_some_and(|end| end <= self.chunk.len());
+        if !is_part {
+            // It was put together from this chunk and earlier ones.
+            self.end();
+            self.ready.push_back(bytes);
+        } else if start == self.run.end && !self.run.is_empty() {
+            self.run.end += bytes.len();
+        } else {
+            self.end();
+            self.run = start..start + bytes.len();
+        }
+    }
+
+    fn end(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        if !run.is_empty() {
+            self.ready.push_back(self.chunk.slice(run));
+        }
     }
 }
 
