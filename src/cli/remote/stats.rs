@@ -6,7 +6,7 @@ use super::{Server, block_on, table, text, with_query};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to group by: prompt, version, variant, environment, model, provider, outcome, tag:<name>
+    /// What to group by: prompt, version, variant, environment, model, provider, outcome, `tag:<name>`
     #[arg(
         long,
         value_delimiter = ',',
