@@ -8,7 +8,7 @@ EMPTY = {
 #: Targets whose values may all be 0.
 ZERO = {
     ("gateway", "Records lost / A"): "nothing may be lost here: the test of that name says so",
-    ("gateway", "Answers undelivered / A"): "a caller must leave within the microseconds in which an answer is handed over",
+    ("gateway", "Answers undelivered / A"): "a caller would have to leave just as its answer is handed over",
     ("gateway", "Snapshot generation / B"): "one instance is never behind itself",
     ("gateway", "CPU / A"): "the process collector counts whole seconds, and this traffic may cost less than one",
     ("gateway", "CPU per request / A"): "as CPU",

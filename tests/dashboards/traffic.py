@@ -68,8 +68,9 @@ class Traffic:
     def seed(self):
         """Two prompts, one with a split; a key."""
         admin = self.gateway.admin
+        failing = [("Fail.", model) for model, _ in FAILING.values()]
         versions = {
-            PROMPT: [("Be brief.", MODEL), ("Be friendly.", MODEL), *(("Fail.", model) for model, _ in FAILING.values())],
+            PROMPT: [("Be brief.", MODEL), ("Be friendly.", MODEL), *failing],
             OTHER_PROMPT: [("Summarise.", MODEL)],
         }
         for prompt, contents in versions.items():
