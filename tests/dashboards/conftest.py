@@ -43,6 +43,8 @@ def prometheus(gateway, mock, tmp_path_factory):
         sent = len(traffic.exchanges)
         wait_for("a scrape", lambda: process.number('sum(promptgate_requests_total{outcome="ok"})') >= sent)
         traffic.split(80 - number, 20 + number)
+    batches = "increase(promptgate_sink_insert_duration_seconds_count[1m])"
+    wait_for("a scrape after a batch", lambda: process.number(batches) > 0)
     process.until = int(time.time()) + 1
     yield process
     traffic.release()
