@@ -6,7 +6,7 @@ import pytest
 
 import traffic as requests
 from clickhouse import ClickHouse
-from processes import Gateway, MockProvider, Prometheus, temporary_folder, wait_for
+from processes import RUNNING, Gateway, MockProvider, Prometheus, temporary_folder, wait_for
 
 ROUNDS = 4
 #: Rows that each query gave, for the table at the end: {(dashboard, where): {selection: rows}}.
@@ -40,8 +40,8 @@ def prometheus(gateway, mock, tmp_path_factory):
     traffic.hold_stream()
     for number in range(ROUNDS):
         traffic.round()
-        sent = len(traffic.exchanges)
-        wait_for("a scrape", lambda: process.number('sum(promptgate_requests_total{outcome="ok"})') >= sent)
+        counted = gateway.count("promptgate_requests_total")
+        wait_for("a scrape", lambda: process.number("sum(promptgate_requests_total)") >= counted)
         traffic.split(80 - number, 20 + number)
     batches = "increase(promptgate_sink_insert_duration_seconds_count[1m])"
     wait_for("a scrape after a batch", lambda: process.number(batches) > 0)
@@ -87,6 +87,13 @@ def result():
         RESULTS.setdefault((query.dashboard, query.where), {})[selection] = rows
 
     return note
+
+
+def pytest_unconfigure():
+    """A fixture that failed halfway leaves nothing running."""
+    for process in RUNNING:
+        if process.poll() is None:
+            process.kill()
 
 
 def pytest_terminal_summary(terminalreporter):
