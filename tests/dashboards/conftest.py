@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-import traffic as requests
 from clickhouse import ClickHouse
-from processes import Gateway, MockProvider, Prometheus, temporary_folder, wait_for
+from processes import RUNNING, Gateway, MockProvider, Prometheus, temporary_folder, wait_for
+from traffic import Traffic, configuration
 
 ROUNDS = 4
 #: Rows that each query gave, for the table at the end: {(dashboard, where): {selection: rows}}.
@@ -24,8 +24,8 @@ def mock(tmp_path_factory):
 def gateway(mock, tmp_path_factory):
     """The gateway that Prometheus scrapes; the embedded store takes its records."""
     # A second of sealing: the spool then has something in it whenever it is looked at.
-    configuration = requests.configuration(mock.url, 'sink = "sqlite"\nseal_after = "1s"')
-    process = Gateway(temporary_folder(tmp_path_factory, "gateway"), configuration)
+    text = configuration(mock.url, 'sink = "sqlite"\nseal_after = "1s"')
+    process = Gateway(temporary_folder(tmp_path_factory, "gateway"), text)
     yield process
     process.stop()
 
@@ -35,14 +35,16 @@ def prometheus(gateway, mock, tmp_path_factory):
     """Prometheus after some rounds of traffic, each of which it has scraped; `since` and `until` frame them."""
     process = Prometheus(temporary_folder(tmp_path_factory, "prometheus"), gateway.admin_address)
     process.since = int(time.time())
-    traffic = requests.Traffic(gateway, mock)
+    traffic = Traffic(gateway, mock)
     traffic.seed()
     traffic.hold_stream()
     for number in range(ROUNDS):
         traffic.round()
-        sent = len(traffic.exchanges)
-        wait_for("a scrape", lambda: process.number('sum(promptgate_requests_total{outcome="ok"})') >= sent)
+        counted = gateway.count("promptgate_requests_total")
+        wait_for("a scrape", lambda: process.number("sum(promptgate_requests_total)") >= counted)
         traffic.split(80 - number, 20 + number)
+    batches = "increase(promptgate_sink_insert_duration_seconds_count[1m])"
+    wait_for("a scrape after a batch", lambda: process.number(batches) > 0)
     process.until = int(time.time()) + 1
     yield process
     traffic.release()
@@ -53,11 +55,11 @@ def prometheus(gateway, mock, tmp_path_factory):
 def recorded(mock, tmp_path_factory):
     """ClickHouse with the records of a gateway that writes to it; `since` and `until` frame them."""
     clickhouse = ClickHouse()
-    configuration = requests.configuration(mock.url, clickhouse.configuration())
-    process = Gateway(temporary_folder(tmp_path_factory, "clickhouse-gateway"), configuration)
+    text = configuration(mock.url, clickhouse.configuration())
+    process = Gateway(temporary_folder(tmp_path_factory, "clickhouse-gateway"), text)
     clickhouse.since = int(time.time()) - 120
     try:
-        traffic = requests.Traffic(process, mock)
+        traffic = Traffic(process, mock)
         traffic.seed()
         for number in range(2):
             traffic.round()
@@ -85,6 +87,13 @@ def result():
         RESULTS.setdefault((query.dashboard, query.where), {})[selection] = rows
 
     return note
+
+
+def pytest_unconfigure():
+    """A fixture that failed halfway leaves nothing running."""
+    for process in RUNNING:
+        if process.poll() is None:
+            process.kill()
 
 
 def pytest_terminal_summary(terminalreporter):

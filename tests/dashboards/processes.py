@@ -17,6 +17,8 @@ import pytest
 START = 60
 STOP = 30
 CONDITION = 60
+#: Every child of this run.
+RUNNING = []
 
 
 def wait_for(what, condition, seconds=CONDITION):
@@ -74,13 +76,13 @@ def tool(name):
 class Process:
     """A child process with its output in files; SIGTERM must end it with 0."""
 
-    def __init__(self, name, command, folder, env=None):
+    def __init__(self, name, command, folder):
         self.name = name
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder, env={**os.environ, **(env or {})}
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+            self.process = subprocess.Popen(command, cwd=folder, **streams)
+        RUNNING.append(self.process)
 
     def log(self):
         return self.out.read_text() + self.err.read_text()
@@ -123,10 +125,10 @@ class MockProvider(Process):
 class Gateway(Process):
     """A gateway with the given configuration; speaks to its own control plane."""
 
-    def __init__(self, folder, configuration, env=None):
+    def __init__(self, folder, configuration):
         path = folder / "promptgate.toml"
         path.write_text(configuration)
-        super().__init__("gateway", [binary(), "serve", "--config", str(path)], folder, env)
+        super().__init__("gateway", [binary(), "serve", "--config", str(path)], folder)
         self.token = self.value("admin token (shown once, keep it)")
         self.base_url = self.value("data plane")
         self.admin_url = self.value("control plane")
@@ -139,6 +141,11 @@ class Gateway(Process):
 
     def metrics(self):
         return http("GET", f"http://{self.admin_address}/metrics")[0].decode()
+
+    def count(self, counter):
+        """Sum of all series of a counter."""
+        lines = [line for line in self.metrics().splitlines() if line.startswith(counter + "{")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 class Prometheus(Process):

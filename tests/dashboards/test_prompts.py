@@ -2,7 +2,7 @@
 
 import allowed
 import grafana
-from traffic import ENVIRONMENT, FAILING, MODEL, OTHER_PROMPT, PROMPT
+from traffic import ENVIRONMENT, MODEL, OTHER_PROMPT, PROMPT
 
 NAME = "prompts-and-variants"
 QUERIES = list(grafana.queries(NAME))
@@ -10,10 +10,9 @@ PANELS = [query for query in QUERIES if query.kind == "panel"]
 VARIABLES = [query for query in QUERIES if query.kind == "variable"]
 ANNOTATIONS = [query for query in QUERIES if query.kind == "annotation"]
 NUMBER = ("UInt", "Int", "Float", "Decimal", "Nullable(UInt", "Nullable(Int", "Nullable(Float")
-MODELS = [MODEL, *(model for model, _ in FAILING.values())]
 CHOICES = {
     "all": {"prompt": grafana.ALL, "environment": grafana.ALL, "model": grafana.ALL, "bucket": "1m"},
-    "one": {"prompt": [PROMPT], "environment": [ENVIRONMENT], "model": MODELS, "bucket": "5m"},
+    "one": {"prompt": [PROMPT], "environment": [ENVIRONMENT], "model": [MODEL], "bucket": "5m"},
 }
 
 
@@ -91,11 +90,18 @@ def test_texts_of_a_choice_cannot_break_a_query(recorded):
     assert not [row for row in rows if any(row)] or rows[0][0] in (0, "0")
 
 
+def test_scores_by_response_id_find_their_exchange(recorded):
+    query = next(query for query in PANELS if query.where.startswith("Feedback by arm"))
+    _, rows = run(recorded, query, CHOICES["all"])
+    assert {"stars", "helpful", "polite"} == {row[1] for row in rows}
+    assert all(row[0].startswith(PROMPT) for row in rows), "only the prompt's exchanges have scores"
+
+
 def test_figures_agree_with_the_exchanges(recorded):
     """The rollup counts each record once."""
     query = next(query for query in PANELS if query.where.startswith("Top prompts"))
     columns, rows = run(recorded, query, CHOICES["all"])
     names = [name for name, _ in columns]
-    shown = {row[names.index("prompt")]: int(row[names.index("requests")]) for row in rows}
+    shown = {row[names.index("Prompt")]: int(row[names.index("Requests")]) for row in rows}
     _, counted = recorded.read("SELECT if(prompt_id = '', '(no prompt)', prompt_id), count() FROM exchanges GROUP BY 1")
     assert shown == {prompt: int(count) for prompt, count in counted}

@@ -68,8 +68,9 @@ class Traffic:
     def seed(self):
         """Two prompts, one with a split; a key."""
         admin = self.gateway.admin
+        failing = [("Fail.", model) for model, _ in FAILING.values()]
         versions = {
-            PROMPT: [("Be brief.", MODEL), ("Be friendly.", MODEL), *(("Fail.", model) for model, _ in FAILING.values())],
+            PROMPT: [("Be brief.", MODEL), ("Be friendly.", MODEL), *failing],
             OTHER_PROMPT: [("Summarise.", MODEL)],
         }
         for prompt, contents in versions.items():
@@ -96,13 +97,17 @@ class Traffic:
         """Every kind of request and of end there is, except those that need a gateway to die."""
         for number in range(8):
             streamed = number % 2 == 0
-            self.answered(self.of_prompt(PROMPT, stream=streamed))
             self.answered(self.of_prompt(OTHER_PROMPT, stream=streamed))
+            exchange = self.answered(self.of_prompt(PROMPT, stream=streamed))
+            self.score(exchange_id=exchange["exchange_id"], name="stars", value=1 + number % 5)
+            self.score(exchange_id=exchange["exchange_id"], name="helpful", value=number > 2)
         self.answered({"model": MODEL, "input": "Where is it?"}, "/responses")
         self.answered({"model": MODEL, "input": "Where is it?"}, "/embeddings")
         self.answered(self.raw(MODEL))
+        self.post(f"/prompts/{PROMPT}/render", {"variables": {"question": "Where is my order?"}})
+        self.list_models()
         self.refused(404, self.of_prompt("support/nowhere"))
-        self.refused(422, {"model": "any", "prompt": {"id": PROMPT, "variables": {}}})
+        self.refused(422, {"model": MODEL, "prompt": {"id": PROMPT, "variables": {}}})
         self.refused(401, self.of_prompt(PROMPT), key="pg_nobody")
         for version, (_, status) in FAILING.items():
             self.refused(status, self.of_prompt(PROMPT, version=version))
@@ -111,23 +116,24 @@ class Traffic:
         self.refused(502, self.raw("mock-model?cut=head"))
         self.leave()
         self.never_a_request()
-        scored = self.exchanges[-4:]
-        for name, value in [("helpful", True), ("stars", 4), ("stars", 2), ("why", "too long")]:
-            self.score(exchange_id=scored.pop()["exchange_id"], name=name, value=value)
-        answered = self.answered(self.of_prompt(PROMPT))
-        self.score(response_id=answered["response_id"], name="helpful", value=False)
+        exchange = self.answered(self.of_prompt(PROMPT))
+        self.score(response_id=exchange["response_id"], name="polite", value=True)
+        self.score(exchange_id=exchange["exchange_id"], name="why", value="too long")
 
     def of_prompt(self, prompt, version=None, **more):
         reference = {"id": prompt, "variables": {"question": "Where is my order?"}}
         if version:
             reference["version"] = version
-        return {"model": "any", "user": f"user-{next(self.users)}", "prompt": reference, **more}
+        return {"model": MODEL, "user": f"user-{next(self.users)}", "prompt": reference, **more}
 
     def raw(self, model):
         return {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
 
     def post(self, path, body, key=None):
         return call("POST", self.gateway.base_url + path, body, {"authorization": f"Bearer {key or self.key}"})
+
+    def list_models(self):
+        call("GET", self.gateway.base_url + "/models", None, {"authorization": f"Bearer {self.key}"})
 
     def answered(self, body, path="/chat/completions"):
         answer, headers = self.post(path, body)
