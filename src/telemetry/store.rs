@@ -85,7 +85,7 @@ pub struct VariantSummary {
 #[derive(Debug, Clone)]
 pub enum Store {
     Sqlite(SqliteStore),
-    ClickHouse(ClickHouseStore),
+    ClickHouse(Box<ClickHouseStore>),
 }
 
 impl Store {
@@ -96,7 +96,7 @@ impl Store {
 
     /// Prepares to read from a ClickHouse server; connects when first used.
     pub fn clickhouse(server: &ClickHouse) -> Self {
-        Self::ClickHouse(ClickHouseStore::new(server))
+        Self::ClickHouse(Box::new(ClickHouseStore::new(server)))
     }
 
     /// One page of exchanges, newest first, each with all fields of its record; at most `limit` of them, and at most
