@@ -35,6 +35,3 @@ fn client(server: &ClickHouse) -> Client {
         None => client,
     }
 }
-
-#[cfg(test)]
-mod tests;

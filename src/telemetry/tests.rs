@@ -351,7 +351,13 @@ fn shipper_poison_segment_goes_to_dead_and_the_next_is_shipped() {
     let bench = Bench::new();
     let mut row = Vec::new();
     row::encode_exchange(&record(100), &mut row);
-    for (schema, kind, payload) in [(1, 9, &row[..]), (1, 1, b"no row"), (77, 1, &row[..])] {
+    // The last has a good row before the one that is none.
+    for (schema, kind, payload) in [
+        (1, 9, &row[..]),
+        (1, 1, b"no row"),
+        (77, 1, &row[..]),
+        (1, 1, b"no such row"),
+    ] {
         let boot = format!("{schema}-{kind}-{}", payload.len());
         let options = SpoolOptions::new(bench.spool_dir(), boot, schema, 1, Duration::from_secs(1));
         let (spool, _incoming) = Spool::open(options).unwrap();
@@ -361,6 +367,9 @@ fn shipper_poison_segment_goes_to_dead_and_the_next_is_shipped() {
             .unwrap();
         LocalSet::new().block_on(&runtime, async {
             let writer = spool.writer_seed(0).start();
+            if payload == b"no such row" {
+                writer.append(kind, |out| out.extend_from_slice(&row));
+            }
             writer
                 .flushed(writer.append(kind, |out| out.extend_from_slice(payload)))
                 .await;
@@ -369,13 +378,13 @@ fn shipper_poison_segment_goes_to_dead_and_the_next_is_shipped() {
     let telemetry = bench.start();
     record_range(&telemetry, 0, 0..5);
     let stats = telemetry.stats();
-    assert_eq!(bench.count(telemetry), 5);
+    assert_eq!(bench.count(telemetry), 6, "what can be decoded is kept");
     let figures = stats.figures();
     assert_eq!(
         (figures.dead_segments, figures.shipped, figures.unshipped_bytes),
-        (3, 5, 0)
+        (4, 6, 0)
     );
-    assert_eq!(fs::read_dir(bench.spool_dir().join("dead")).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(bench.spool_dir().join("dead")).unwrap().count(), 4);
 }
 
 #[test]

@@ -3,8 +3,11 @@
 The engine is `chdb-core` from PyPI (ClickHouse 26 in process, a 180 MB wheel); the rest is the standard library.
 
     python3 -m venv /tmp/promptgate-venv
-    /tmp/promptgate-venv/bin/pip install --no-deps chdb-core
+    /tmp/promptgate-venv/bin/pip install --no-deps -r tests/clickhouse/requirements.txt
     /tmp/promptgate-venv/bin/python tests/clickhouse/server.py --data /tmp/ch --port 0
+
+`tests/run` does that. Without `--data` the data is in a temporary folder, removed at the end. With `--until-eof` the
+server ends with its standard input, and so with the test that started it, however that ends.
 
 It prints `http://127.0.0.1:PORT` on standard output once it answers. `kill -9` and another start on the same data are
 fine; one data folder serves one process at a time (a lock says so).
@@ -363,21 +366,25 @@ class Server(ThreadingHTTPServer):
 
 def main():
     parser = argparse.ArgumentParser(description="The real ClickHouse engine behind its HTTP interface, for tests.")
-    parser.add_argument("--data", required=True, help="folder of the data; made if it is not there")
+    parser.add_argument("--data", help="folder of the data; made if it is not there (default: a temporary one)")
     parser.add_argument("--port", type=int, default=0, help="0: any free one, printed")
     parser.add_argument("--user", default="default")
     parser.add_argument("--password", default="")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     args = parser.parse_args()
-    os.makedirs(args.data, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="clickhouse-bodies-") as scratch:
+        data = os.path.abspath(args.data or os.path.join(scratch, "data"))
+        os.makedirs(data, exist_ok=True)
         server = Server(("127.0.0.1", args.port), Handler)
-        server.engine = Engine(os.path.abspath(args.data), scratch)
+        server.engine = Engine(data, scratch)
         server.faults = Faults()
         server.credentials = (args.user, args.password)
         # `shutdown` waits for the loop it is called in, so it needs a thread.
         stop = lambda *_: threading.Thread(target=server.shutdown).start()
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        if args.until_eof:
+            threading.Thread(target=lambda: (sys.stdin.buffer.read(), server.shutdown()), daemon=True).start()
         print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
         server.serve_forever(poll_interval=0.1)
         server.engine.keep.close()

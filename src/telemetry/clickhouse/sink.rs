@@ -31,7 +31,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until the server has stored it; afterwards its fate is in doubt.
 const END_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a token alone is relied on.
-const ASK_AFTER: Duration = Duration::from_secs(60);
+const ASK_AFTER_MICROS: i64 = 60_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// One INSERT is one block, stored when it is answered. All above a segment's cap of 50,000 rows and 32 MiB.
@@ -71,7 +71,6 @@ pub struct ClickHouseSink {
     ready: bool,
     /// The batch whose fate is in doubt, and since when (µs since the epoch).
     doubt: Option<(String, i64)>,
-    ask_after: Duration,
 }
 
 impl ClickHouseSink {
@@ -87,15 +86,7 @@ impl ClickHouseSink {
             node: node.to_owned(),
             ready: false,
             doubt: None,
-            ask_after: ASK_AFTER,
         }
-    }
-
-    /// Relies on a token for another time than a minute: for tests.
-    #[cfg(test)]
-    pub fn ask_after(mut self, age: Duration) -> Self {
-        self.ask_after = age;
-        self
     }
 
     /// Makes the tables, unless that is known to be done.
@@ -122,7 +113,7 @@ impl ClickHouseSink {
             Some((token, since)) if *token == batch.token => Some(*since),
             _ => batch.doubt_since,
         };
-        let ask = since.is_some_and(|since| now - since >= self.ask_after.as_micros() as i64);
+        let ask = since.is_some_and(|since| now - since >= ASK_AFTER_MICROS);
         let result = self.store_tables(batch, ask).await;
         self.doubt = match &result {
             // What was certain before this attempt, and is after it, is not in doubt; what was in doubt stays so.

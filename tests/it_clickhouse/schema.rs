@@ -1,0 +1,129 @@
+//! Migrations, on a database that nobody has made yet.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use promptgate::telemetry::clickhouse::{ClickHouseError, schema};
+use promptgate::telemetry::row::{EXCHANGE_COLUMNS, FEEDBACK_COLUMNS};
+
+use super::support::{DEADLINE, Database};
+
+#[tokio::test]
+async fn migrations_make_the_columns_of_the_rows_and_run_once() {
+    let database = Database::new();
+    assert_eq!(schema::plan(&database.server).await.unwrap().pending.len(), 3);
+    assert_eq!(schema::migrate(&database.server).await.unwrap(), 3);
+    assert_eq!(schema::migrate(&database.server).await.unwrap(), 0);
+    assert!(schema::plan(&database.server).await.unwrap().is_empty());
+    for (table, columns) in [
+        ("exchanges", &EXCHANGE_COLUMNS[..]),
+        ("feedback", &FEEDBACK_COLUMNS[..]),
+    ] {
+        let found = database
+            .sql(&format!(
+                "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = '{table}' \
+                 ORDER BY position FORMAT TSVRaw"
+            ))
+            .await;
+        let wanted: Vec<String> = columns
+            .iter()
+            .map(|c| format!("{}\t{}", c.name, c.ty.clickhouse()))
+            .collect();
+        assert_eq!(found.lines().collect::<Vec<_>>(), wanted);
+    }
+    let locks = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'schema_lock'";
+    assert_eq!(database.sql(locks).await, "0");
+
+    database
+        .sql("INSERT INTO schema_migrations VALUES (99, 'later', 'x', now())")
+        .await;
+    let newer = schema::migrate(&database.server).await.unwrap_err();
+    assert!(
+        matches!(newer, ClickHouseError::Newer { found: 99, known: 3 }),
+        "{newer}"
+    );
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrations_of_many_nodes_at_once_are_recorded_once() {
+    let database = Database::new();
+    let nodes: Vec<_> = (0..6)
+        .map(|_| {
+            let server = database.server.clone();
+            tokio::spawn(async move {
+                let end = Instant::now() + DEADLINE;
+                while let Err(error) = schema::migrate(&server).await {
+                    assert!(matches!(error, ClickHouseError::Locked { .. }), "{error}");
+                    assert!(Instant::now() < end, "not in time");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+        })
+        .collect();
+    for node in nodes {
+        node.await.unwrap();
+    }
+    let recorded = database
+        .sql("SELECT count(), uniqExact(version) FROM schema_migrations")
+        .await;
+    assert_eq!(recorded, "3\t3");
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn expiry_follows_the_configuration() {
+    let mut database = Database::new();
+    let engine = "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'exchanges'";
+    for (days, wanted) in [
+        (30, Some("TTL toDateTime(started_at) + toIntervalDay(30)")),
+        (7, Some("Day(7)")),
+        (0, None),
+    ] {
+        database.server.ttl_days = days;
+        schema::migrate(&database.server).await.unwrap();
+        let found = database.sql(engine).await;
+        assert_eq!(found.contains(" TTL "), wanted.is_some(), "{found}");
+        assert!(wanted.is_none_or(|wanted| found.contains(wanted)), "{found}");
+        assert!(schema::plan(&database.server).await.unwrap().is_empty(), "{days}");
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn migrate_command_shows_then_runs() {
+    let database = Database::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.toml");
+    let (url, name, user) = (&database.server.url, &database.server.database, &database.server.user);
+    let mut text = format!(
+        "[telemetry]\nsink = \"clickhouse\"\n[telemetry.clickhouse]\nurl = {url:?}\ndatabase = {name:?}\nuser = {user:?}\n"
+    );
+    if database.server.password.is_some() {
+        text.push_str("password_env = \"CLICKHOUSE_PASSWORD\"\n");
+    }
+    std::fs::write(&file, text).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_promptgate"));
+        let output = command
+            .arg("migrate")
+            .arg("--config")
+            .arg(&file)
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = run(&["--dry-run"]);
+    for part in [
+        &format!("CREATE DATABASE IF NOT EXISTS {name};"),
+        "-- 0001 exchanges, checksum",
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS rollup_minute_of_exchanges",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(run(&[]).contains("3 migrations applied"));
+    assert!(run(&["--dry-run"]).contains("is up to date"));
+    database.drop().await;
+}

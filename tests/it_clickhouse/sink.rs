@@ -1,0 +1,158 @@
+//! Batches into the real engine: each once, whatever happens to the attempts.
+
+use promptgate::telemetry::clickhouse::ClickHouseSink;
+use promptgate::telemetry::row::{encode_exchange, encode_feedback};
+use promptgate::telemetry::sink::{Batch, Stored};
+
+use super::support::{DEADLINE, Database, feedback, on_worker, record, record_range};
+
+const DAY: u64 = 86_400;
+
+fn rows(range: impl Iterator<Item = u64>) -> Vec<Vec<u8>> {
+    let encode = |i| {
+        let mut row = Vec::new();
+        encode_exchange(&record(i), &mut row);
+        row
+    };
+    range.map(encode).collect()
+}
+
+fn batch<'a>(token: &str, rows: &'a [Vec<u8>]) -> Batch<'a> {
+    Batch {
+        token: token.to_owned(),
+        exchanges: rows.iter().map(Vec::as_slice).collect(),
+        ..Batch::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_is_one_row_and_counts_once_in_the_rollup() {
+    let (database, spool) = (Database::new(), tempfile::tempdir().unwrap());
+    let telemetry = database.telemetry(spool.path());
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| record_range(&telemetry, 0, 0..700));
+            scope.spawn(|| record_range(&telemetry, 1, 700..1500));
+        });
+    });
+    let stats = telemetry.stats();
+    assert_eq!(telemetry.drain(DEADLINE).await, 0);
+    assert_eq!((stats.figures().shipped, stats.figures().lost), (1500, 0));
+    assert!(stats.figures().shipped_segments > 4);
+    assert_eq!(database.counts().await, (1500, 1500, 1500));
+    let table = "SELECT toStartOfMinute(toDateTime(started_at, 'UTC')) AS minute, prompt_id, version, variant, environment, \
+                 request_model, provider, count(), countIf(outcome != 'ok'), sum(input_tokens), \
+                 sum(cached_input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(total_tokens), \
+                 sum(cost_nanodollars) FROM exchanges GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7";
+    let rollup = "SELECT minute, prompt_id, version, variant, environment, model, provider, sum(requests), sum(errors), \
+                  sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), sum(reasoning_tokens), \
+                  sum(total_tokens), sum(cost_nanodollars) FROM rollup_minute GROUP BY 1, 2, 3, 4, 5, 6, 7 \
+                  ORDER BY 1, 2, 3, 4, 5, 6, 7";
+    let (table, rollup) = (database.sql(table).await, database.sql(rollup).await);
+    assert!(table.lines().count() > 100);
+    assert_eq!(table, rollup);
+    let quantiles = database
+        .sql(
+            "SELECT arrayMap(x -> round(x / 1000), quantilesTDigestMerge(0.5, 0.95, 0.99)(latency)) FROM rollup_minute",
+        )
+        .await;
+    assert_eq!(quantiles, "[50,95,99]");
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn repeated_token_is_stored_and_counted_once() {
+    let database = Database::new();
+    let mut sink = ClickHouseSink::new(&database.server, "node-1");
+    let rows = rows(0..100);
+    let mut given = Vec::new();
+    encode_feedback(&feedback(4), &mut given);
+    let mut batch = batch("boot/0-1", &rows);
+    batch.feedback.push(&given);
+    for _ in 0..3 {
+        assert_eq!(sink.store(&batch).await.unwrap(), Stored::Now);
+        assert_eq!(database.counts().await, (100, 100, 100));
+        assert_eq!(database.sql("SELECT count() FROM feedback").await, "1");
+    }
+    // Another node's segment of the same name is another batch.
+    let mut other = ClickHouseSink::new(&database.server, "node-2");
+    other.store(&batch).await.unwrap();
+    assert_eq!(database.counts().await, (200, 100, 200));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn batch_long_in_doubt_is_asked_for_and_only_missing_days_are_sent() {
+    let database = Database::new();
+    let mut sink = ClickHouseSink::new(&database.server, "node-1");
+    // Two days, the second in between as well: the times of a segment are not sorted.
+    let rows = rows((0..40).map(|i| if i % 3 == 0 { DAY + i } else { i }));
+    let in_doubt = |token: &str| Batch {
+        doubt_since: Some(0),
+        ..batch(token, &rows)
+    };
+    assert_eq!(sink.store(&in_doubt("boot/0-1")).await.unwrap(), Stored::Now);
+    // Under another token, as if the table had forgotten it.
+    assert_eq!(sink.store(&in_doubt("boot/0-2")).await.unwrap(), Stored::Before);
+    assert_eq!(database.counts().await, (40, 40, 40));
+
+    let partitions = "SELECT DISTINCT partition FROM system.parts WHERE database = currentDatabase() \
+                      AND table = 'exchanges' AND active ORDER BY partition";
+    let partitions = database.sql(partitions).await;
+    let second = partitions.lines().nth(1).unwrap();
+    database
+        .sql(&format!("ALTER TABLE exchanges DROP PARTITION '{second}'"))
+        .await;
+    assert_eq!(database.counts().await.0, 26);
+    assert_eq!(sink.store(&in_doubt("boot/0-3")).await.unwrap(), Stored::Now);
+    assert_eq!(
+        database.counts().await,
+        (40, 40, 54),
+        "the rollup had counted the dropped day before"
+    );
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn rows_that_are_none_are_poison_and_the_others_are_stored() {
+    let database = Database::new();
+    let mut sink = ClickHouseSink::new(&database.server, "node-1");
+    let mut rows = rows(0..10);
+    rows.insert(5, b"no row".to_vec());
+    let batch = batch("boot/0-1", &rows);
+    let error = sink.store(&batch).await.unwrap_err();
+    assert!(error.is_poison() && error.is_certain(), "{error}");
+    assert_eq!(sink.store(&batch.sound_rows()).await.unwrap(), Stored::Now);
+    assert_eq!(database.counts().await, (10, 10, 10));
+
+    // A table that has gone is no poison; it is made again if the migrations have gone too.
+    database
+        .sql(&format!("DROP DATABASE {}", database.server.database))
+        .await;
+    let error = sink.store(&batch.sound_rows()).await.unwrap_err();
+    assert!(!error.is_poison() && error.is_absent(), "{error}");
+    sink.store(&batch.sound_rows()).await.unwrap();
+    assert_eq!(database.counts().await, (10, 10, 10));
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_of_a_killed_process_are_stored_once() {
+    let (database, spool) = (Database::new(), tempfile::tempdir().unwrap());
+    for round in 0..3 {
+        let telemetry = database.telemetry(spool.path());
+        tokio::task::block_in_place(|| {
+            on_worker(&telemetry, 0, async |recorder| {
+                for i in round * 100..(round + 1) * 100 {
+                    recorder.flushed(recorder.exchange(&record(i))).await;
+                }
+            });
+        });
+        // Dropped without a drain: whatever was in flight is cut off, as far as one process can do that to itself.
+        drop(telemetry);
+    }
+    let telemetry = database.telemetry(spool.path());
+    assert_eq!(telemetry.drain(DEADLINE).await, 0);
+    assert_eq!(database.counts().await, (300, 300, 300));
+    database.drop().await;
+}
