@@ -99,6 +99,7 @@ impl Exchange {
             endpoint: self.endpoint,
             streaming: call.streaming,
             request_model: &call.request_model,
+            model: call.model.as_deref().unwrap_or_default(),
             response_model: &call.facts.model,
             provider: call.target.as_ref().map_or("", |target| &target.endpoint.name),
             target: attempts.last().map_or("", |attempt| attempt.target),

@@ -72,7 +72,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                     text(&item["exchange_id"]),
                     prompt(item),
                     text(&item["variant"]),
-                    text(&item["request_model"]),
+                    text(&item["model"]),
                     text(&item["outcome"]),
                     millis(item),
                     text(&item["total_tokens"]),
