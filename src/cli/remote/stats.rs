@@ -33,7 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     block_on(async {
         let mut remote = args.server.connect()?;
         let mut answer = remote.get(&with_query("/stats", &parameters)).await?;
-        let items = match answer["items"].take() {
+        let items = match answer["groups"].take() {
             Value::Array(items) => items,
             _ => Vec::new(),
         };
@@ -50,8 +50,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         ];
         table::print(remote.json, &items, header, |item| {
             let group: Vec<String> = args.group_by.iter().map(|name| text(&item[name])).collect();
-            let millis = |name: &str| {
-                item[name]
+            let millis = |name: &str, quantile: &str| {
+                item[name][quantile]
                     .as_f64()
                     .map_or_else(|| "-".to_owned(), |us| format!("{:.1}", us / 1e3))
             };
@@ -59,9 +59,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 group.join(" "),
                 text(&item["requests"]),
                 text(&item["errors"]),
-                millis("total_us_p50"),
-                millis("total_us_p99"),
-                millis("time_to_first_token_us_p50"),
+                millis("latency_us", "p50"),
+                millis("latency_us", "p99"),
+                millis("time_to_first_token_us", "p50"),
                 text(&item["input_tokens"]),
                 text(&item["output_tokens"]),
                 format!("{:.6}", item["cost_nanodollars"].as_f64().unwrap_or_default() / 1e9),
