@@ -1,4 +1,4 @@
-//! Statistics over exchanges, by group: the question, and its SQL in either dialect. What comes back is in [`answer`].
+//! Statistics over exchanges, by group: the question, and its SQL in either dialect. What comes back is in `answer`.
 
 mod answer;
 
