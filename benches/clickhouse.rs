@@ -135,6 +135,7 @@ fn encode(i: u64) -> Vec<u8> {
             endpoint: "/v1/chat/completions",
             streaming: i.is_multiple_of(2),
             request_model: "gpt-4o-mini",
+            model: "gpt-4o-mini",
             response_model: "gpt-4o-mini-2024-07-18",
             provider: "openai",
             target: "openai/gpt-4o-mini",

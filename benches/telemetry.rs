@@ -100,6 +100,7 @@ fn exchange(i: u64, body: &[u8]) -> ExchangeRecord<'_> {
         deployment: 7,
         endpoint: "/v1/chat/completions",
         request_model: "gpt-4o-mini",
+        model: "gpt-4o-mini",
         response_model: "gpt-4o-mini-2024-07-18",
         provider: "openai",
         target: "openai/gpt-4o-mini",

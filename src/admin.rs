@@ -20,6 +20,7 @@ mod errors;
 mod exchanges;
 mod guard;
 mod keys;
+mod openapi;
 mod prompt_path;
 mod prompts;
 mod versions;
@@ -58,6 +59,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/audit", get(audit::list))
         .route("/exchanges", get(exchanges::list))
         .route("/exchanges/{id}", get(exchanges::show))
+        .route("/openapi.json", get(openapi::show))
         .route("/stats", get(exchanges::stats))
         .fallback(errors::unknown_route)
         .method_not_allowed_fallback(errors::method_not_allowed)

@@ -39,6 +39,8 @@ pub struct App {
     pub store: Option<Arc<Store>>,
     ready: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
+    /// Ends the control plane, which stays up while requests are finished: operators watch it then.
+    stop_control: watch::Sender<bool>,
     workers: Vec<worker::Handle>,
     tasks: Vec<JoinHandle<()>>,
     telemetry: Telemetry,
@@ -81,12 +83,14 @@ impl App {
         let (data_address, control_address) = (data.local_addr()?, admin.local_addr()?);
 
         let (stop, stopped) = watch::channel(false);
+        let (stop_control, control_stopped) = watch::channel(false);
         let shared = worker::Shared {
             cell: Arc::clone(&cell),
             pinned: Arc::new(Pinned::new(Arc::clone(&registry), control)),
             settings: Arc::new(Settings::new(&config, prices)),
             http: worker::HttpLimits::new(&config),
             drain: config.server.drain,
+            refused: metrics.connections_refused.clone(),
         };
         let workers = (0..config.server.workers)
             .map(|index| {
@@ -116,8 +120,8 @@ impl App {
             refused: metrics.connections_refused.clone(),
         };
         let tasks = vec![
-            tokio::spawn(listener::accept(data, accept, stopped.clone())),
-            tokio::spawn(control::serve(admin, plane, stopped)),
+            tokio::spawn(listener::accept(data, accept, stopped)),
+            tokio::spawn(control::serve(admin, plane, control_stopped)),
             tokio::spawn(publisher.follow()),
         ];
         Ok(Self {
@@ -127,6 +131,7 @@ impl App {
             store,
             ready,
             stop,
+            stop_control,
             workers,
             tasks,
             telemetry,
@@ -147,6 +152,7 @@ impl App {
         {
             tracing::error!("a worker did not stop in time");
         }
+        let _ = self.stop_control.send(true);
         for task in &self.tasks {
             task.abort();
         }

@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod migrate;
 mod mock_provider;
+mod remote;
 mod serve;
 mod shutdown;
 
@@ -31,6 +32,20 @@ enum Command {
     Migrate(migrate::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
+    /// Create, store, list, show and compare prompts
+    Prompt(remote::prompt::Args),
+    /// Make a version or a split live
+    Deploy(remote::deploy::DeployArgs),
+    /// Go back to what was live before
+    Rollback(remote::deploy::RollbackArgs),
+    /// Make, list and revoke applications' keys
+    Keys(remote::keys::Args),
+    /// Look into what was recorded
+    Exchanges(remote::exchanges::Args),
+    /// Follow exchanges as they are recorded
+    Tail(remote::exchanges::TailArgs),
+    /// Requests, errors, latencies, tokens and cost by group
+    Stats(remote::stats::Args),
     /// Run a stand-in provider for tests and benchmarks
     MockProvider(Box<mock_provider::Args>),
 }
@@ -40,11 +55,19 @@ enum Command {
 /// # Errors
 /// What made the command fail.
 pub fn run() -> anyhow::Result<()> {
+    end_quietly_on_a_closed_pipe();
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Demo(args) => demo::run(args),
+        Command::Prompt(args) => remote::prompt::run(args),
+        Command::Deploy(args) => remote::deploy::deploy(args),
+        Command::Rollback(args) => remote::deploy::rollback(args),
+        Command::Keys(args) => remote::keys::run(args),
+        Command::Exchanges(args) => remote::exchanges::run(args),
+        Command::Tail(args) => remote::exchanges::tail(args),
+        Command::Stats(args) => remote::stats::run(args),
         Command::MockProvider(args) => mock_provider::run(*args),
     }
 }
@@ -58,6 +81,23 @@ fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// What is written holds prompts and answers: only this user may read it.
+fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
+/// A reader that closes the pipe (`| head`) ends the command, and is no failure of ours.
+fn end_quietly_on_a_closed_pipe() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
+}
+
 /// Reads a variable of the process's environment.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -65,11 +105,14 @@ fn environment(name: &str) -> Option<String> {
 
 /// Sends log lines to standard error: `RUST_LOG` chooses them, the default is `info`.
 fn start_log(json: bool, default: &str) {
+    use std::io::IsTerminal;
+
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A log that is set up already (a test's) stays.
     let _ = if json {
         log.json().try_init()

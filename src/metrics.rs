@@ -24,6 +24,16 @@ const FAST_SECONDS: [f64; 13] = [
     10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1.0,
 ];
 
+/// Why a connection never became a request.
+pub const REFUSALS: [&str; 6] = [
+    "accept",
+    "max_connections",
+    "worker_busy",
+    "head_too_large",
+    "malformed_head",
+    "head_timeout",
+];
+
 /// Labels of the families that follow prompts.
 pub const PROMPT_LABELS: [&str; 6] = ["prompt", "version", "variant", "environment", "model", "provider"];
 
@@ -72,7 +82,7 @@ impl Metrics {
         shared
             .register(Box::new(process))
             .expect("process metrics have names of their own");
-        Arc::new(Self {
+        let metrics = Self {
             snapshot_generation: registered(
                 &shared,
                 IntGauge::new(
@@ -141,7 +151,15 @@ impl Metrics {
             ),
             workers: Mutex::default(),
             shared,
-        })
+        };
+        // From the start, so that the first event is seen as a change.
+        for reason in REFUSALS {
+            metrics.connections_refused.with_label_values(&[reason]);
+        }
+        for result in ["ok", "failed"] {
+            metrics.config_reloads.with_label_values(&[result]);
+        }
+        Arc::new(metrics)
     }
 
     /// Adds the families of one more worker.
@@ -275,7 +293,27 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: pr
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// A family without a sample is in no scrape, so the names are taken from the source.
+    #[test]
+    fn documentation_lists_every_family_and_no_other() {
+        let families = |text: &str, before: &str, after: char| -> BTreeSet<String> {
+            text.split(before)
+                .skip(1)
+                .filter_map(|rest| rest.split(after).next())
+                .filter(|name| name.starts_with("promptgate_") && !name.contains(' '))
+                .map(str::to_owned)
+                .collect()
+        };
+        let (source, _) = include_str!("metrics.rs").split_once("#[cfg(test)]").unwrap();
+        let registered = families(source, "\"", '"');
+        let documented = families(include_str!("../docs/operations.md"), "\n| `", '`');
+        assert!(registered.len() > 10, "{registered:?}");
+        assert_eq!(registered, documented);
+    }
 
     #[test]
     fn scrape_adds_up_the_workers() {

@@ -16,6 +16,7 @@
 
 mod admit;
 mod answer;
+mod body;
 mod exchange;
 mod feedback;
 mod finish;
@@ -31,6 +32,6 @@ mod series;
 mod shape;
 mod worker;
 
-pub use answer::Body;
+pub use body::Body;
 pub use pipeline::serve;
 pub use worker::{Settings, Worker, WorkerParts};

@@ -21,7 +21,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`format`] | the bytes of header, seal and frame; pure |
+//! | [`mod@format`] | the bytes of header, seal and frame; pure |
 //! | [`recover`] | reading a segment back after anything; pure |
 //! | [`segment`] | one file: open, append, seal, read |
 //! | [`disk`] | a worker's segments: writing, turning over, sealing |

@@ -12,7 +12,7 @@
 //! down, slow or new costs no request anything. Each is stored exactly once: a segment is one batch with one token.
 //!
 //! It never fails a request, never blocks a worker on a sink, and never drops silently: see
-//! [`SpoolStats`](crate::spool::SpoolStats).
+//! [`SpoolStats`].
 //!
 //! | file | what |
 //! |---|---|

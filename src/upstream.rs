@@ -11,4 +11,4 @@ mod endpoint;
 mod pool;
 
 pub use endpoint::{Endpoint, EndpointError};
-pub use pool::{Call, Pool, SendError, UpstreamBody};
+pub use pool::{Pool, SendError, UpstreamBody};

@@ -72,6 +72,18 @@ impl Call {
         parse_json(&self.body)
     }
 
+    /// Reads the body as JSON; an empty one says nothing.
+    ///
+    /// # Errors
+    /// 400 for what is not JSON or does not fit `T`.
+    pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Failure> {
+        if self.body.is_empty() {
+            Ok(T::default())
+        } else {
+            self.json()
+        }
+    }
+
     /// Reads the query string.
     ///
     /// # Errors

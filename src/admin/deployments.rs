@@ -19,7 +19,7 @@ struct DeployBody {
     message: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RollbackBody {
     to: Option<u32>,
@@ -88,7 +88,7 @@ pub async fn deploy(call: Call, id: &str, environment: &str) -> Result<Response,
 
 /// `POST …/rollback`.
 pub async fn rollback(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
-    let RollbackBody { to, message } = call.json()?;
+    let RollbackBody { to, message } = call.json_or_default()?;
     let by = By {
         actor: call.actor(),
         message: &message,

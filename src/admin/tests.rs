@@ -146,3 +146,26 @@ fn steady(mut body: Value) -> Value {
     walk("", &mut body);
     body
 }
+
+/// Every call that the OpenAPI text has is one that the router has; the text itself is served.
+#[tokio::test]
+async fn openapi_calls_are_all_routed() {
+    let admin = TestAdmin::with_versions().await;
+    for call in openapi::CALLS.iter().filter(|call| !call.path.ends_with('z')) {
+        let path = call.path.replace("{id}", "support/greet").replace("{version}", "1");
+        let path = path.replace("{environment}", "production").replace(['{', '}'], "");
+        let request = Request::builder()
+            .method(call.method.to_uppercase().as_str())
+            .uri(format!("/api/v1{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .body(Body::from("{}"))
+            .unwrap();
+        let answer = admin.send(request).await;
+        let code = answer.body["error"]["code"].as_str().unwrap_or_default();
+        assert!(
+            !matches!(code, "unknown_route" | "method_not_allowed"),
+            "{} {path}: {code}",
+            call.method
+        );
+    }
+}

@@ -11,6 +11,7 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use prometheus::IntCounterVec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -29,6 +30,10 @@ const STACK_BYTES: usize = 4 << 20;
 /// How often series of versions no longer live are dropped.
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
 
+/// A timer that is always due before those of requests. tokio tells its event loop of a new earliest timer by a write to
+/// an eventfd, from the loop's own thread too: with this one there, no request pays for that.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// What all workers share.
 #[derive(Clone)]
 pub struct Shared {
@@ -37,6 +42,8 @@ pub struct Shared {
     pub settings: Arc<Settings>,
     pub http: HttpLimits,
     pub drain: Duration,
+    /// Counts what never became a request.
+    pub refused: IntCounterVec,
 }
 
 /// Limits on what comes before a request.
@@ -129,7 +136,7 @@ pub fn start(
                     metrics,
                     settings: shared.settings,
                 });
-                let connections = Connections::new(Rc::clone(&worker), shared.http, open, stopped);
+                let connections = Connections::new(Rc::clone(&worker), shared.http, open, stopped, shared.refused);
                 connections.run(receiver, shared.drain).await;
                 worker.close().await;
             });
@@ -142,11 +149,18 @@ struct Connections {
     http: Rc<Builder<LocalExecutor>>,
     open: Arc<AtomicUsize>,
     stopped: watch::Receiver<bool>,
+    refused: IntCounterVec,
     tasks: JoinSet<()>,
 }
 
 impl Connections {
-    fn new(worker: Rc<Worker>, limits: HttpLimits, open: Arc<AtomicUsize>, stopped: watch::Receiver<bool>) -> Self {
+    fn new(
+        worker: Rc<Worker>,
+        limits: HttpLimits,
+        open: Arc<AtomicUsize>,
+        stopped: watch::Receiver<bool>,
+        refused: IntCounterVec,
+    ) -> Self {
         let mut http = Builder::new(LocalExecutor);
         http.http1()
             .timer(TokioTimer::new())
@@ -160,6 +174,7 @@ impl Connections {
             http: Rc::new(http),
             open,
             stopped,
+            refused,
             tasks: JoinSet::new(),
         }
     }
@@ -168,6 +183,7 @@ impl Connections {
     async fn run(mut self, mut inbox: mpsc::Receiver<TcpStream>, drain: Duration) {
         let mut stopped = self.stopped.clone();
         let mut retire = tokio::time::interval(RETIRE_EVERY);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
                 stream = inbox.recv() => match stream {
@@ -176,6 +192,7 @@ impl Connections {
                 },
                 Some(_) = self.tasks.join_next() => {}
                 _ = retire.tick() => self.worker.retire_series(),
+                _ = heartbeat.tick() => {}
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
@@ -194,6 +211,7 @@ impl Connections {
 
     fn serve(&mut self, stream: TcpStream) {
         let (worker, http) = (Rc::clone(&self.worker), Rc::clone(&self.http));
+        let refused = self.refused.clone();
         let (counted, mut stopped) = (Counted(Arc::clone(&self.open)), self.stopped.clone());
         self.tasks.spawn_local(async move {
             let _counted = counted;
@@ -212,9 +230,26 @@ impl Connections {
                 }
             };
             if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended");
+                let error = error.downcast_ref::<hyper::Error>();
+                if let Some(reason) = error.and_then(never_a_request) {
+                    refused.with_label_values(&[reason]).inc();
+                }
+                tracing::debug!(?error, "connection ended");
             }
         });
+    }
+}
+
+/// Says why a connection ended before it had a request, if it did.
+fn never_a_request(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("head_too_large")
+    } else if error.is_parse() {
+        Some("malformed_head")
+    } else if error.is_timeout() {
+        Some("head_timeout")
+    } else {
+        None
     }
 }
 

@@ -81,7 +81,17 @@ impl Client {
         let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if !answer.status.is_success() {
             let message = value["error"]["message"].as_str().unwrap_or("no message");
-            bail!("{method} {path} was answered with {}: {message}", answer.status);
+            let problems = value["error"]["details"]["problems"].as_array().into_iter().flatten();
+            let problems: String = problems
+                .map(|problem| {
+                    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+                    format!("\n  {}: {}", text("path"), text("message"))
+                })
+                .collect();
+            bail!(
+                "{method} {path} was answered with {}: {message}{problems}",
+                answer.status
+            );
         }
         Ok(value)
     }

@@ -39,6 +39,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     super::start_log(false, "warn");
+    super::keep_files_private();
     let folder = Folder::open(args.dir.clone())?;
     let mock = MockProvider::start(MockProviderOptions {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

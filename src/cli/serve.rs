@@ -23,6 +23,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     super::start_log(args.log_json, "info");
+    super::keep_files_private();
     let config = Config::load(args.config.as_deref(), &super::environment)?;
     for warning in warnings(&config) {
         tracing::warn!("{warning}");

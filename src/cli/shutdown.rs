@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Shutdown {
@@ -17,14 +18,19 @@ impl Shutdown {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     /// Returns when one of them has come.
     pub async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                // A closed terminal or a habit must not end a gateway.
+                _ = self.hangup.recv() => tracing::warn!("SIGHUP is ignored: restart to read a changed configuration"),
+            }
         }
     }
 }

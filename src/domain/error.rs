@@ -93,7 +93,7 @@ pub enum ErrorCode {
     EnvironmentNotFound,
     /// 404: nothing is live for this prompt in this environment.
     NothingLive,
-    /// 404: no such model, or this key may not use it.
+    /// 404: no such model is configured.
     ModelNotFound,
     /// 404: no such thing (control plane).
     NotFound,
@@ -270,3 +270,29 @@ impl std::fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_lists_every_code_with_its_status_and_kind() {
+        let text = include_str!("../../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let row = format!("| `{}` | {} | {} |", code.as_str(), code.status(), code.kind().as_str());
+            assert!(
+                text.lines().any(|line| line.starts_with(&row)),
+                "docs/errors.md lacks {row}"
+            );
+        }
+        let rows = text.lines().filter(|line| {
+            let mut cells = line.split(" | ");
+            line.starts_with("| `") && cells.nth(1).is_some_and(|status| status.parse::<u16>().is_ok())
+        });
+        assert_eq!(
+            rows.count(),
+            ErrorCode::ALL.len(),
+            "docs/errors.md has codes that are not there"
+        );
+    }
+}

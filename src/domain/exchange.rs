@@ -92,7 +92,10 @@ pub struct ExchangeRecord<'a> {
 
     pub endpoint: &'a str,
     pub streaming: bool,
+    /// The model the caller asked for, which a prompt may ignore: free text.
     pub request_model: &'a str,
+    /// The configured model that was routed to; a pattern keeps its `*`. A closed set.
+    pub model: &'a str,
     pub response_model: &'a str,
     pub provider: &'a str,
     /// `provider/upstream model` of the last attempt.

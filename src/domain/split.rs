@@ -132,6 +132,18 @@ mod tests {
     const VECTORS: [u16; 5] = [2216, 9311, 3882, 3709, 487];
 
     #[test]
+    fn documentation_shows_the_vectors() {
+        let text = include_str!("../../docs/assignment.md");
+        for (unit, bucket) in ["`user-1`", "`user-2`", "`user-3`", "(empty)", "`Zoë`"]
+            .iter()
+            .zip(VECTORS)
+        {
+            let row = format!("| {unit} | {bucket} |");
+            assert!(text.contains(&row), "docs/assignment.md lacks {row}");
+        }
+    }
+
+    #[test]
     fn weights_that_do_not_make_100_are_refused() {
         assert_eq!(upper_bounds(&arms(&[80.0, 20.0])), Ok(vec![8000, 10_000]));
         assert_eq!(

@@ -36,7 +36,8 @@ pub fn engine() -> Environment<'static> {
     let mut engine = Environment::new();
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
     engine.set_syntax(syntax.expect("the default delimiters are valid"));
-    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Printing, looping over and computing with what is undefined fails; asking whether it is there does not.
+    engine.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     engine.set_fuel(Some(FUEL));
     engine.set_recursion_limit(RECURSION);

@@ -205,6 +205,7 @@ impl Variable {
         match (fits, self.kind) {
             (true, _) => Ok(Given::Json(text.to_owned().into())),
             (false, Kind::Boolean) => Err("must be true or false, the string given is neither".to_owned()),
+            (false, Kind::Integer) => Err("must be a whole number, the string given is not one".to_owned()),
             (false, _) => Err("must be a number, the string given is not one".to_owned()),
         }
     }

@@ -253,6 +253,13 @@ impl Compiler {
             Some(Some(role)) if ROLES.contains(&role) => {}
             _ => self.problem(&format!("{path}.role"), format!("must be one of {}", ROLES.join(", "))),
         }
+        let needs_content = matches!(
+            fields.get("role").and_then(Value::as_str),
+            Some("system" | "developer" | "user")
+        );
+        if needs_content && !fields.contains_key("content") {
+            self.problem(&format!("{path}.content"), "is missing");
+        }
         let mut segments = Segments::default();
         segments.raw(b"{");
         for (i, (name, value)) in fields.iter().enumerate() {
@@ -355,6 +362,19 @@ impl Compiler {
                 self.problem(&path, "is not a generation parameter, a version cannot set it here");
             }
         }
+        for (at, name) in content.parameters.keys().enumerate() {
+            if let Some(other) = content
+                .parameters
+                .keys()
+                .skip(at + 1)
+                .find(|other| same_parameter(name, other))
+            {
+                self.problem(
+                    &format!("parameters.{other}"),
+                    format!("says the same as {name:?}, keep one of them"),
+                );
+            }
+        }
         if let Some(at) = content.tools.iter().position(|tool| !tool.is_object()) {
             self.problem(&format!("tools[{at}]"), "must be an object");
         }
@@ -380,19 +400,18 @@ impl Compiler {
     }
 }
 
-/// Says whether two field names set the same thing.
+/// Says whether two field names set the same thing, under the names of chat completions and of responses.
 ///
 /// Source: <https://platform.openai.com/docs/api-reference/chat/create>: `max_tokens` is the former name of
-/// `max_completion_tokens`; sending both is an error.
+/// `max_completion_tokens`, sending both is an error; <https://platform.openai.com/docs/guides/migrate-to-responses>.
 pub fn same_parameter(a: &str, b: &str) -> bool {
-    let modern = |name| {
-        if name == "max_tokens" {
-            "max_completion_tokens"
-        } else {
-            name
-        }
+    let canonical = |name| match name {
+        "max_tokens" | "max_output_tokens" => "max_completion_tokens",
+        "reasoning" => "reasoning_effort",
+        "text" => "response_format",
+        other => other,
     };
-    modern(a) == modern(b)
+    canonical(a) == canonical(b)
 }
 
 /// Collects literal bytes and holes into segments.

@@ -47,7 +47,7 @@ pub struct MockProviderArgs {
     /// Never report usage
     #[arg(long)]
     pub no_usage: bool,
-    /// End streams without [DONE]
+    /// End streams without `[DONE]`
     #[arg(long)]
     pub no_done: bool,
     /// Write streams in pieces of N bytes, cutting characters and events anywhere
@@ -71,7 +71,7 @@ pub struct MockProviderArgs {
     /// Call the request's first tool
     #[arg(long)]
     pub tool_call: bool,
-    /// Answer 401 unless requests carry this key as "Authorization: Bearer <key>"
+    /// Answer 401 unless requests carry this key: `Authorization: Bearer <key>`
     #[arg(long, value_name = "KEY")]
     pub require_key: Option<String>,
     /// Another seed gives other texts [default: 0]

@@ -1,41 +1,171 @@
-//! OpenAI's dialect: what a chat completion's answer and chunks say.
+//! OpenAI's API: its calls, and what their answers and streams say.
 //!
-//! Source: <https://platform.openai.com/docs/api-reference/chat>.
+//! Source: <https://platform.openai.com/docs/api-reference>.
+
+pub mod chat;
+pub mod responses;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::domain::json::{Text, string_into};
+use crate::domain::json::Text;
 use crate::domain::usage::Usage;
 
-/// Path of the chat completions call below a provider's base URL.
-pub const CHAT_COMPLETIONS: &str = "/chat/completions";
+/// A call of the API that has a body of ours to shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    ChatCompletions,
+    Responses,
+    /// The former text completions; their `prompt` is an ordinary field.
+    Completions,
+    Embeddings,
+}
 
-/// The data of a stream's last event.
-pub const DONE: &[u8] = b"[DONE]";
+impl Call {
+    /// Returns the path below a provider's base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/chat/completions",
+            Self::Responses => "/responses",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
 
+    /// Returns the name used in metrics and records.
+    pub fn endpoint(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Responses => "responses",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    /// Says whether a request may name a prompt.
+    pub fn takes_prompt(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Responses)
+    }
+
+    /// Says whether a stream sends its usage only when asked.
+    pub fn asks_for_usage(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+}
+
+/// What an answer says of itself.
+#[derive(Debug, PartialEq, Default)]
+pub struct Facts {
+    pub id: String,
+    pub model: String,
+    pub finish_reason: String,
+    pub usage: Option<Usage>,
+}
+
+/// What one event of a stream was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// Carries text or part of a tool call.
+    Content,
+    /// The extra chunk with nothing but usage.
+    UsageOnly,
+    /// The last event of an answer that went well.
+    Done,
+    /// The last event of an answer that failed.
+    Failed,
+    /// An error inside a stream that began well.
+    Error,
+    /// Anything else: the role, a finish reason, a comment.
+    Other,
+    /// Not what such a stream has.
+    Malformed,
+}
+
+/// A streamed answer put together again, as far as it has come.
+#[derive(Debug)]
+pub enum Assembly {
+    Chat(chat::Assembly),
+    Responses(responses::Assembly),
+}
+
+impl Assembly {
+    /// Starts an assembly that keeps at most `limit` bytes of text.
+    pub fn new(call: Call, limit: usize) -> Self {
+        match call {
+            Call::Responses => Self::Responses(responses::Assembly::new(limit)),
+            Call::ChatCompletions | Call::Completions | Call::Embeddings => Self::Chat(chat::Assembly::new(limit)),
+        }
+    }
+
+    /// Takes the data of one event.
+    pub fn read(&mut self, data: &[u8]) -> EventKind {
+        match self {
+            Self::Chat(assembly) => assembly.read(data),
+            Self::Responses(assembly) => assembly.read(data),
+        }
+    }
+
+    pub fn facts(&self) -> &Facts {
+        match self {
+            Self::Chat(assembly) => &assembly.facts,
+            Self::Responses(assembly) => &assembly.facts,
+        }
+    }
+
+    pub fn take_facts(&mut self) -> Facts {
+        match self {
+            Self::Chat(assembly) => std::mem::take(&mut assembly.facts),
+            Self::Responses(assembly) => std::mem::take(&mut assembly.facts),
+        }
+    }
+
+    /// Says whether text was left out.
+    pub fn truncated(&self) -> bool {
+        match self {
+            Self::Chat(assembly) => assembly.truncated,
+            Self::Responses(assembly) => assembly.truncated,
+        }
+    }
+
+    /// Returns the assembled answer as JSON; empty if nothing came.
+    pub fn to_json(&self) -> Vec<u8> {
+        match self {
+            Self::Chat(assembly) => assembly.to_json(),
+            Self::Responses(assembly) => assembly.to_json(),
+        }
+    }
+}
+
+/// Reads a plain answer; `None` if it is not such a call's JSON.
+pub fn read_answer(call: Call, body: &[u8]) -> Option<Facts> {
+    match call {
+        Call::Responses => responses::read_answer(body),
+        Call::ChatCompletions | Call::Completions | Call::Embeddings => chat::read_answer(body),
+    }
+}
+
+/// Token counts under either of the API's names.
 #[derive(Debug, Deserialize, Default)]
 struct WireUsage {
-    #[serde(default)]
+    #[serde(default, alias = "input_tokens")]
     prompt_tokens: Option<u32>,
-    #[serde(default)]
+    #[serde(default, alias = "output_tokens")]
     completion_tokens: Option<u32>,
     #[serde(default)]
     total_tokens: Option<u32>,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
-    #[serde(default)]
-    completion_tokens_details: Option<CompletionDetails>,
+    #[serde(default, alias = "input_tokens_details")]
+    prompt_tokens_details: Option<InputDetails>,
+    #[serde(default, alias = "output_tokens_details")]
+    completion_tokens_details: Option<OutputDetails>,
 }
 
 #[derive(Debug, Deserialize, Default)]
-struct PromptDetails {
+struct InputDetails {
     #[serde(default)]
     cached_tokens: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, Default)]
-struct CompletionDetails {
+struct OutputDetails {
     #[serde(default)]
     reasoning_tokens: Option<u32>,
 }
@@ -56,375 +186,14 @@ impl From<WireUsage> for Usage {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow, default)]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    model: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    choices: Vec<AnswerChoice<'a>>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AnswerChoice<'a> {
-    #[serde(borrow, default)]
-    finish_reason: Option<Text<'a>>,
-}
-
-/// What a plain answer says of itself.
-#[derive(Debug, PartialEq, Default)]
-pub struct Facts {
-    pub id: String,
-    pub model: String,
-    pub finish_reason: String,
-    pub usage: Option<Usage>,
-}
-
-/// Reads a plain answer; `None` if it is not a chat completion's JSON.
-pub fn read_answer(body: &[u8]) -> Option<Facts> {
-    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
-    Some(Facts {
-        id: owned(answer.id),
-        model: owned(answer.model),
-        finish_reason: owned(
-            answer
-                .choices
-                .into_iter()
-                .next()
-                .and_then(|choice| choice.finish_reason),
-        ),
-        usage: answer.usage.map(Usage::from),
-    })
-}
-
 fn owned(text: Option<Text<'_>>) -> String {
     text.map(|text| text.0.into_owned()).unwrap_or_default()
 }
 
-#[derive(Debug, Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    model: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    choices: Option<Vec<ChunkChoice<'a>>>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ChunkChoice<'a> {
-    #[serde(default)]
-    index: u32,
-    #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
-    #[serde(borrow, default)]
-    finish_reason: Option<Text<'a>>,
-}
-
-#[derive(Debug, Deserialize, Default)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    content: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    refusal: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    tool_calls: Option<Vec<ToolCallDelta<'a>>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ToolCallDelta<'a> {
-    #[serde(default)]
-    index: u32,
-    #[serde(borrow, default)]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    function: Option<FunctionDelta<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FunctionDelta<'a> {
-    #[serde(borrow, default)]
-    name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    arguments: Option<Text<'a>>,
-}
-
-/// A streamed answer put together again, as far as it has come.
-#[derive(Debug, Default)]
-pub struct Assembly {
-    pub facts: Facts,
-    choices: Vec<Choice>,
-    /// Bytes of text kept so far.
-    kept: usize,
-    /// The most bytes of text kept; what comes after is counted as truncated.
-    limit: usize,
-    pub truncated: bool,
-}
-
-#[derive(Debug, Default)]
-struct Choice {
-    content: String,
-    refusal: String,
-    tool_calls: Vec<ToolCall>,
-}
-
-#[derive(Debug, Default)]
-struct ToolCall {
-    id: String,
-    name: String,
-    arguments: String,
-}
-
-/// The most choices and tool calls that are put together; providers allow fewer.
-const MAX_PARTS: u32 = 128;
-
-/// What one event was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
-    /// Carries text or part of a tool call.
-    Content,
-    /// The extra chunk with nothing but usage.
-    UsageOnly,
-    /// `[DONE]`.
-    Done,
-    /// An error inside a stream that began well.
-    Error,
-    /// Anything else: the role, a finish reason, a comment.
-    Other,
-    /// Not what a chat completion's stream has.
-    Malformed,
-}
-
-impl Assembly {
-    /// Starts an assembly that keeps at most `limit` bytes of text.
-    pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            ..Self::default()
-        }
-    }
-
-    /// Takes the data of one event. The last usage wins; it is never added up.
-    pub fn read(&mut self, data: &[u8]) -> EventKind {
-        if data == DONE {
-            return EventKind::Done;
-        }
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
-            return EventKind::Malformed;
-        };
-        if chunk.error.is_some_and(|error| error.get() != "null") {
-            return EventKind::Error;
-        }
-        if self.facts.id.is_empty() {
-            self.facts.id = owned(chunk.id);
-            self.facts.model = owned(chunk.model);
-        }
-        let choices = chunk.choices.unwrap_or_default();
-        let mut kind = EventKind::Other;
-        if let Some(usage) = chunk.usage {
-            self.facts.usage = Some(usage.into());
-            if choices.is_empty() {
-                kind = EventKind::UsageOnly;
-            }
-        }
-        for choice in choices {
-            if let Some(Text(reason)) = choice.finish_reason {
-                self.facts.finish_reason = reason.into_owned();
-            }
-            if let Some(delta) = choice.delta
-                && self.add(choice.index, delta)
-            {
-                kind = EventKind::Content;
-            }
-        }
-        kind
-    }
-
-    /// Adds a delta, and says whether it had content.
-    fn add(&mut self, index: u32, delta: Delta<'_>) -> bool {
-        let tool_calls = delta.tool_calls.unwrap_or_default();
-        let text = |text: &Option<Text<'_>>| text.as_ref().is_some_and(|text| !text.0.is_empty());
-        let has_content = text(&delta.content) || text(&delta.refusal) || !tool_calls.is_empty();
-        if self.limit == 0 || !has_content || index >= MAX_PARTS {
-            return has_content;
-        }
-        let Self {
-            choices,
-            kept,
-            limit,
-            truncated,
-            ..
-        } = self;
-        let mut keep = |to: &mut String, text: Option<Text<'_>>| {
-            let Some(Text(text)) = text else { return };
-            let fits = floor_boundary(&text, *limit - *kept);
-            to.push_str(&text[..fits]);
-            *kept += fits;
-            *truncated |= fits < text.len();
-        };
-        let choice = slot(choices, index);
-        keep(&mut choice.content, delta.content);
-        keep(&mut choice.refusal, delta.refusal);
-        for call in tool_calls.into_iter().filter(|call| call.index < MAX_PARTS) {
-            let to = slot(&mut choice.tool_calls, call.index);
-            keep(&mut to.id, call.id);
-            if let Some(function) = call.function {
-                keep(&mut to.name, function.name);
-                keep(&mut to.arguments, function.arguments);
-            }
-        }
-        has_content
-    }
-
-    /// Returns the assembled message as JSON; an array of them if there are several choices; empty if nothing came.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.kept + 64);
-        match self.choices.as_slice() {
-            [] => {}
-            [choice] => choice.write(&mut out),
-            choices => write_list(&mut out, choices, Choice::write),
-        }
-        out
-    }
-}
-
-impl Choice {
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
-        if self.content.is_empty() && !self.tool_calls.is_empty() {
-            out.extend_from_slice(b"null");
-        } else {
-            string_into(out, &self.content);
-        }
-        if !self.refusal.is_empty() {
-            out.extend_from_slice(b",\"refusal\":");
-            string_into(out, &self.refusal);
-        }
-        if !self.tool_calls.is_empty() {
-            out.extend_from_slice(b",\"tool_calls\":");
-            write_list(out, &self.tool_calls, ToolCall::write);
-        }
-        out.push(b'}');
-    }
-}
-
-impl ToolCall {
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"id\":");
-        string_into(out, &self.id);
-        out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-        string_into(out, &self.name);
-        out.extend_from_slice(b",\"arguments\":");
-        string_into(out, &self.arguments);
-        out.extend_from_slice(b"}}");
-    }
-}
-
-fn write_list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
-    out.push(b'[');
-    for (i, item) in items.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        write(item, out);
-    }
-    out.push(b']');
-}
-
-fn slot<T: Default>(items: &mut Vec<T>, index: u32) -> &mut T {
-    let index = index as usize;
-    while items.len() <= index {
-        items.push(T::default());
-    }
-    &mut items[index]
-}
-
-/// Returns the largest length up to `limit` at which `text` can be cut.
-fn floor_boundary(text: &str, limit: usize) -> usize {
-    text.floor_char_boundary(limit.min(text.len()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_answer_gives_its_facts() {
-        let body = br#"{"id":"c1","object":"x","model":"m","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}],
-            "usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":3},
-            "completion_tokens_details":{"reasoning_tokens":1}}}"#;
-        let facts = read_answer(body).unwrap();
-        assert_eq!(
-            (facts.id.as_str(), facts.model.as_str(), facts.finish_reason.as_str()),
-            ("c1", "m", "stop")
-        );
-        let usage = Usage {
-            input: 5,
-            cached_input: 3,
-            output: 2,
-            reasoning: 1,
-            total: 7,
-        };
-        assert_eq!(facts.usage, Some(usage));
-        assert_eq!(read_answer(b"not json"), None);
-    }
-
-    #[test]
-    fn stream_is_assembled_with_tool_calls_and_the_last_usage() {
-        let mut assembly = Assembly::new(1 << 20);
-        let chunks: [(&str, EventKind); 9] = [
-            (
-                r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"usage":null}"#,
-                EventKind::Other,
-            ),
-            (
-                r#"{"choices":[{"index":0,"delta":{"content":"H\"é"}}]}"#,
-                EventKind::Content,
-            ),
-            (
-                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","function":{"name":"f","arguments":""}}]}}]}"#,
-                EventKind::Content,
-            ),
-            (
-                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}"#,
-                EventKind::Content,
-            ),
-            (
-                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
-                EventKind::Other,
-            ),
-            (
-                r#"{"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6}}"#,
-                EventKind::UsageOnly,
-            ),
-            ("[DONE]", EventKind::Done),
-            (r#"{"error":{"message":"m"}}"#, EventKind::Error),
-            ("{broken", EventKind::Malformed),
-        ];
-        for (data, kind) in chunks {
-            assert_eq!(assembly.read(data.as_bytes()), kind, "{data}");
-        }
-        let usage = assembly.facts.usage.unwrap();
-        assert_eq!((usage.input, usage.output, usage.total), (4, 2, 6));
-        assert_eq!(
-            String::from_utf8(assembly.to_json()).unwrap(),
-            r#"{"role":"assistant","content":"H\"é","tool_calls":[{"id":"t","type":"function","function":{"name":"f","arguments":"{}"}}]}"#
-        );
-    }
-
-    #[test]
-    fn long_stream_is_cut_at_a_character() {
-        let mut assembly = Assembly::new(4);
-        assembly.read(r#"{"choices":[{"index":0,"delta":{"content":"aéé"}}]}"#.as_bytes());
-        assembly.read(r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#.as_bytes());
-        assert!(assembly.truncated);
-        assert_eq!(assembly.to_json(), r#"{"role":"assistant","content":"aéx"}"#.as_bytes());
-    }
+/// Appends as much of `text` as fits into `limit` bytes, counted in `kept`; says whether all of it did.
+fn keep(to: &mut String, text: &str, kept: &mut usize, limit: usize) -> bool {
+    let fits = text.floor_char_boundary(limit.saturating_sub(*kept).min(text.len()));
+    to.push_str(&text[..fits]);
+    *kept += fits;
+    fits == text.len()
 }

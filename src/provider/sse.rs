@@ -126,9 +126,9 @@ fn event_end(text: &[u8], line: usize, seen: usize, bom: usize) -> Search {
         let at = seen + offset;
         let next = match (text[at], text.get(at + 1)) {
             (b'\r', Some(b'\n')) => at + 2,
-            // A CR at the very end may be half of a CRLF; the LF would come as an empty line, which is harmless, but it
-            // would end the event one byte early: wait for it, unless this line is the blank one.
-            (b'\r', None) if at > line => {
+            // A CR at the very end may be half of a CRLF, whose LF belongs to this event: wait for it. Only a blank line
+            // of a stream whose lines end in CR alone is complete as it is.
+            (b'\r', None) if at > line || text[..at].ends_with(b"\r\n") => {
                 return Search {
                     end: None,
                     line,
@@ -221,6 +221,17 @@ mod tests {
             (bytes.as_slice(), found.as_slice()),
             (STREAM, &expected.map(str::to_owned)[..])
         );
+    }
+
+    #[test]
+    fn crlf_torn_apart_at_the_blank_line_stays_with_its_event() {
+        let mut splitter = Splitter::default();
+        let mut pieces = Vec::new();
+        for chunk in ["data: a\r\n\r", "\ndata: b\r\r"] {
+            splitter.push(Bytes::from_static(chunk.as_bytes()), |piece| pieces.push(piece));
+        }
+        let event = |text: &'static str| Piece::Event(Bytes::from_static(text.as_bytes()));
+        assert_eq!(pieces, [event("data: a\r\n\r\n"), event("data: b\r\r")]);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
@@ -20,13 +21,13 @@ use crate::snapshot::{Key, Snapshot};
 const MIN_GENERATION_HEADER: &str = "x-promptgate-min-generation";
 const MAX_GENERATION_WAIT: Duration = Duration::from_secs(2);
 
-/// Of a body that is too large, this many times the limit is read and thrown away, so that the caller, still sending,
-/// gets to read the answer.
+/// Of a body that is too large, or of a refused request, this many times the limit is read and thrown away, so that the
+/// caller, still sending, gets to read the answer.
 const DISCARD_FACTOR: usize = 4;
 
 /// The table of this request, loaded once, and its key.
 pub struct Admitted {
-    pub snapshot: arc_swap::Guard<Arc<Snapshot>>,
+    pub snapshot: Guard<Arc<Snapshot>>,
     pub key: Arc<Key>,
 }
 
@@ -37,27 +38,29 @@ pub enum BodyError {
     Gone,
 }
 
-/// Loads the snapshot and finds the key.
+/// Finds the key in the request's snapshot, or in a later one if the caller asks for a generation.
 ///
 /// # Errors
 /// 401 with one text for a missing, unknown and revoked key; 503 when the generation is not reached in time.
-pub async fn admit(exchange: &mut Exchange, headers: &HeaderMap) -> Result<Admitted, ApiError> {
-    let worker = Arc::clone(&exchange.worker.cell);
-    let snapshot = match headers.get(MIN_GENERATION_HEADER) {
-        None => worker.load(),
-        Some(value) => {
-            let wanted = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
-                ApiError::new(
-                    ErrorCode::InvalidField,
-                    format!("{MIN_GENERATION_HEADER} must be a number"),
-                )
-                .param(MIN_GENERATION_HEADER)
-            })?;
+pub async fn admit(
+    exchange: &mut Exchange,
+    mut snapshot: Guard<Arc<Snapshot>>,
+    headers: &HeaderMap,
+) -> Result<Admitted, ApiError> {
+    if let Some(value) = headers.get(MIN_GENERATION_HEADER) {
+        let wanted = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::InvalidField,
+                format!("{MIN_GENERATION_HEADER} must be a number"),
+            )
+            .param(MIN_GENERATION_HEADER)
+        })?;
+        if snapshot.generation < wanted {
             reach(&exchange.worker, wanted).await?;
-            worker.load()
+            snapshot = exchange.worker.cell.load();
+            exchange.state = State::of(&snapshot);
         }
-    };
-    exchange.state = State::of(&snapshot);
+    }
     let key = authenticate(&snapshot, &exchange.worker.settings, headers)?;
     exchange.key_id = Arc::clone(&key.id);
     exchange.environment = Arc::clone(&key.environment);
@@ -65,9 +68,6 @@ pub async fn admit(exchange: &mut Exchange, headers: &HeaderMap) -> Result<Admit
 }
 
 async fn reach(worker: &Worker, wanted: u64) -> Result<(), ApiError> {
-    if worker.cell.load().generation >= wanted {
-        return Ok(());
-    }
     let mut generations = worker.cell.generations();
     let reached = generations.wait_for(|generation| *generation >= wanted);
     match tokio::time::timeout(MAX_GENERATION_WAIT, reached).await {
@@ -109,9 +109,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 pub async fn read_body(exchange: &mut Exchange, headers: &HeaderMap, body: Incoming) -> Result<Bytes, BodyError> {
     let settings = Arc::clone(&exchange.worker.settings);
     let limit = settings.max_request_body;
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|n| n.to_str().ok()?.parse::<usize>().ok());
+    let announced = announced(headers);
     let started = Instant::now();
     let reading = tokio::time::timeout(settings.request_body_timeout, collect(body, announced, limit));
     let body = match reading.await {
@@ -136,6 +134,33 @@ pub async fn read_body(exchange: &mut Exchange, headers: &HeaderMap, body: Incom
         )));
     }
     Ok(body)
+}
+
+/// Reads the body of a refused request and throws it away: closing while the caller still sends would reset the
+/// connection, and the answer with it.
+pub async fn discard(exchange: &mut Exchange, headers: &HeaderMap, mut body: Incoming) {
+    let settings = &exchange.worker.settings;
+    let limit = settings.max_request_body.saturating_mul(DISCARD_FACTOR);
+    // Who expects to be told to continue does not send before that.
+    if headers.contains_key(EXPECT) || announced(headers).is_some_and(|length| length > limit) {
+        return;
+    }
+    let started = Instant::now();
+    let reading = async {
+        let mut length = 0;
+        while length <= limit
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            length += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whoever takes longer learns from the connection's end that something is wrong.
+    let _ = tokio::time::timeout(settings.request_body_timeout, reading).await;
+    exchange.times.body = started.elapsed();
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn collect(mut body: Incoming, announced: Option<usize>, limit: usize) -> Result<Bytes, BodyError> {

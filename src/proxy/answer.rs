@@ -1,17 +1,13 @@
 //! Answers to the caller: our own, our errors, and the head of a provider's.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
-use http_body::{Frame, SizeHint};
 use serde_json::Value;
 
+use super::body::Body;
 use super::exchange::Exchange;
-use super::relay::Relay;
+use super::finish::outcome_of;
 use crate::domain::error::{ApiError, ErrorCode, ErrorKind};
 use crate::domain::exchange::Outcome;
 
@@ -31,39 +27,8 @@ const IGNORED: HeaderName = HeaderName::from_static("x-promptgate-ignored");
 /// The longest list of ignored names that a header takes.
 const MAX_IGNORED_BYTES: usize = 1024;
 
-/// An answer's body: whole, or relayed as it comes.
-pub enum Body {
-    Whole(Option<Bytes>),
-    Relay(Box<Relay>),
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        match self.get_mut() {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Relay(relay) => relay
-                .poll_next(cx)
-                .map(|next| next.map(|result| result.map(Frame::data))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Relay(relay) => relay.announced_bytes().map(SizeHint::with_exact).unwrap_or_default(),
-        }
-    }
-}
-
 /// Answers an error of ours, and records the exchange as ended by it.
-pub async fn refuse(mut exchange: Exchange, error: ApiError) -> Response<Body> {
+pub async fn refuse(mut exchange: Box<Exchange>, error: ApiError) -> Response<Body> {
     let body = Bytes::from(error.to_json().to_string());
     exchange.content.response_bytes = body.len() as u64;
     exchange.upstream_ended();
@@ -92,7 +57,7 @@ pub async fn refuse(mut exchange: Exchange, error: ApiError) -> Response<Body> {
 }
 
 /// Answers with JSON of our own, and records the exchange as done.
-pub async fn own(mut exchange: Exchange, value: &Value) -> Response<Body> {
+pub async fn own(mut exchange: Box<Exchange>, value: &Value) -> Response<Body> {
     let body = Bytes::from(value.to_string());
     exchange.content.response_bytes = body.len() as u64;
     let ticket = exchange.record(Outcome::Ok, 200, None);
@@ -101,17 +66,6 @@ pub async fn own(mut exchange: Exchange, value: &Value) -> Response<Body> {
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     describe(&exchange, response.headers_mut());
     response
-}
-
-/// Which outcome an error of ours means.
-pub fn outcome_of(code: ErrorCode) -> Outcome {
-    match code.kind() {
-        ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamRejected => Outcome::UpstreamError,
-        ErrorKind::UpstreamTimeout => Outcome::Timeout,
-        ErrorKind::Internal => Outcome::Aborted,
-        _ if code == ErrorCode::BodyTimeout => Outcome::Timeout,
-        _ => Outcome::Rejected,
-    }
 }
 
 /// Takes over what a caller may see of a provider's head.
@@ -159,9 +113,7 @@ pub fn describe(exchange: &Exchange, headers: &mut HeaderMap) {
         headers.insert(PROMPT, prompt.id_header.clone());
         headers.insert(VERSION, prompt.version_header.clone());
         headers.insert(VARIANT, prompt.variant_header.clone());
-        if let Ok(environment) = HeaderValue::from_str(&exchange.environment) {
-            headers.insert(ENVIRONMENT, environment);
-        }
+        headers.insert(ENVIRONMENT, prompt.environment_header.clone());
     }
     if let Some(target) = &exchange.call.target {
         headers.insert(PROVIDER, target.endpoint.name_header.clone());
@@ -192,6 +144,3 @@ fn ignored(names: &[String]) -> String {
     }
     list.replace('…', "...")
 }
-
-/// The service itself never fails: every failure is an answer.
-pub type Answer = Result<Response<Body>, Infallible>;

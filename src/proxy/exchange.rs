@@ -17,7 +17,7 @@ use super::worker::Worker;
 use crate::domain::error::ErrorCode;
 use crate::domain::exchange::Outcome;
 use crate::domain::price::Rates;
-use crate::provider::openai::{Assembly, Facts};
+use crate::provider::openai::{Assembly, Call, Facts};
 use crate::snapshot::{Snapshot, Target};
 
 /// Where an application says whose request it is.
@@ -44,6 +44,8 @@ pub struct Exchange {
     pub call: CallFacts,
     pub content: Content,
     pub times: Times,
+    /// The status of a head that has been handed to the caller; 0 before that.
+    pub status_sent: u16,
     pub(super) recorded: bool,
 }
 
@@ -76,6 +78,7 @@ pub struct PromptFacts {
     pub version_header: HeaderValue,
     pub variant: Arc<str>,
     pub variant_header: HeaderValue,
+    pub environment_header: HeaderValue,
     /// `split`, `forced` or `pinned`.
     pub assignment: &'static str,
     /// 0 if pinned.
@@ -84,8 +87,8 @@ pub struct PromptFacts {
 }
 
 /// The call to a provider.
-#[derive(Default)]
 pub struct CallFacts {
+    pub kind: Call,
     pub streaming: bool,
     /// The model the caller asked for.
     pub request_model: String,
@@ -101,9 +104,27 @@ pub struct CallFacts {
     pub ignored: Vec<String>,
 }
 
+impl Default for CallFacts {
+    fn default() -> Self {
+        Self {
+            kind: Call::ChatCompletions,
+            streaming: false,
+            request_model: String::new(),
+            model: None,
+            rates: None,
+            target: None,
+            upstream_model: "".into(),
+            attempts: Vec::new(),
+            facts: Facts::default(),
+            upstream_request_id: String::new(),
+            ignored: Vec::new(),
+        }
+    }
+}
+
 pub struct AttemptFacts {
     /// `provider/upstream model`.
-    pub target: Box<str>,
+    pub target: Arc<str>,
     pub status: u16,
     pub duration: Duration,
     pub error: &'static str,
@@ -157,6 +178,7 @@ impl Exchange {
             call: CallFacts::default(),
             content: Content::default(),
             times: Times::default(),
+            status_sent: 0,
             recorded: false,
         }
     }
@@ -171,17 +193,15 @@ impl Exchange {
             .chain_update([0])
             .chain_update(text.as_bytes())
             .finalize();
-        digest[..16].iter().fold(String::with_capacity(32), |mut out, byte| {
-            use std::fmt::Write;
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let digits = digest[..16].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.map(|digit| char::from(HEX[usize::from(digit)])).collect()
     }
 
     /// Returns what the answer has said of itself so far.
     pub fn facts(&self) -> &Facts {
         match &self.content.response {
-            Captured::Stream(assembly) => &assembly.facts,
+            Captured::Stream(assembly) => assembly.facts(),
             _ => &self.call.facts,
         }
     }
@@ -189,7 +209,7 @@ impl Exchange {
     /// Moves a stream's facts to the call's.
     pub fn take_facts(&mut self) {
         if let Captured::Stream(assembly) = &mut self.content.response {
-            self.call.facts = std::mem::take(&mut assembly.facts);
+            self.call.facts = assembly.take_facts();
         }
     }
 
@@ -251,9 +271,10 @@ impl Drop for Exchange {
         if std::thread::panicking() {
             self.record(Outcome::Aborted, 0, Some(ErrorCode::Internal));
         } else if self.worker.is_stopping() {
-            self.record(Outcome::Aborted, 0, None);
+            self.record(Outcome::Aborted, self.status_sent, None);
         } else {
-            self.record(Outcome::ClientDisconnected, 499, None);
+            let status = if self.status_sent > 0 { self.status_sent } else { 499 };
+            self.record(Outcome::ClientDisconnected, status, None);
         }
     }
 }

@@ -46,7 +46,7 @@ impl Exchange {
             Captured::Part(body) => (body, true),
             Captured::Stream(assembly) if keep_content => {
                 assembled = assembly.to_json();
-                (&assembled, assembly.truncated)
+                (&assembled, assembly.truncated())
             }
             Captured::Stream(_) => (b"", false),
         };
@@ -99,6 +99,7 @@ impl Exchange {
             endpoint: self.endpoint,
             streaming: call.streaming,
             request_model: &call.request_model,
+            model: call.model.as_deref().unwrap_or_default(),
             response_model: &call.facts.model,
             provider: call.target.as_ref().map_or("", |target| &target.endpoint.name),
             target: attempts.last().map_or("", |attempt| attempt.target),
@@ -161,6 +162,17 @@ impl Exchange {
             model: self.call.model.as_deref().unwrap_or("other"),
             provider: self.call.target.as_ref().map_or("", |target| &target.endpoint.name),
         }
+    }
+}
+
+/// Which outcome an error of ours means.
+pub fn outcome_of(code: ErrorCode) -> Outcome {
+    match code.kind() {
+        ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamRejected => Outcome::UpstreamError,
+        ErrorKind::UpstreamTimeout => Outcome::Timeout,
+        ErrorKind::Internal => Outcome::Aborted,
+        _ if code == ErrorCode::BodyTimeout => Outcome::Timeout,
+        _ => Outcome::Rejected,
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use http::{Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
 
 use super::exchange::{AttemptFacts, Exchange};
 use crate::domain::error::{ApiError, ErrorCode};
-use crate::provider::openai;
 use crate::snapshot::Target;
-use crate::upstream::{Call, SendError, UpstreamBody};
+use crate::upstream::{SendError, UpstreamBody};
 
 /// The caller's headers that a provider gets. Credentials and cookies are never among them.
 const PASSED: [HeaderName; 4] = [
@@ -40,15 +40,25 @@ pub async fn forward(
     body: Bytes,
 ) -> Result<Attempted, ApiError> {
     let endpoint = &target.endpoint;
-    let call = Call {
-        target: endpoint.target(openai::CHAT_COMPLETIONS),
-        headers: call_headers(&endpoint.headers, headers),
-        body,
+    let path = endpoint.target(exchange.call.kind.path());
+    let request = || {
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = path.clone();
+        *request.headers_mut() = call_headers(&endpoint.headers, headers);
+        request
     };
     let started = Instant::now();
     exchange.times.upstream_started = Some(started);
+    // Noted before the wait, for a caller that leaves during it.
+    exchange.call.attempts.push(AttemptFacts {
+        target: target.label(&exchange.call.upstream_model),
+        status: 0,
+        duration: Duration::ZERO,
+        error: "cancelled",
+    });
     let pool = std::rc::Rc::clone(&exchange.worker.pool);
-    let sent = pool.send(endpoint, &call).await;
+    let sent = pool.send(endpoint, request).await;
     let status = sent.as_ref().map_or(0, |response| response.status().as_u16());
     let error = match &sent {
         Ok(response) if is_redirect(response.status()) => "redirect",
@@ -58,12 +68,9 @@ pub async fn forward(
         Err(SendError::ConnectTimeout | SendError::FirstByteTimeout) => "timeout",
         Err(SendError::Broken(_)) => "reset",
     };
-    exchange.call.attempts.push(AttemptFacts {
-        target: format!("{}/{}", endpoint.name, exchange.call.upstream_model).into(),
-        status,
-        duration: started.elapsed(),
-        error,
-    });
+    if let Some(attempt) = exchange.call.attempts.last_mut() {
+        (attempt.status, attempt.duration, attempt.error) = (status, started.elapsed(), error);
+    }
     exchange
         .worker
         .series

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
@@ -11,7 +12,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::admit::{self, Admitted, BodyError};
-use super::answer::{self, Answer, Body};
+use super::answer;
+use super::body::{Answer, Body};
 use super::exchange::{Exchange, PromptFacts, UNIT_HEADER, label};
 use super::forward::{self, Attempted};
 use super::reference::{self, Reference};
@@ -25,6 +27,7 @@ use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::json::{self, Fields};
 use crate::domain::variables;
 use crate::domain::version::CompiledVersion;
+use crate::provider::openai::Call;
 use crate::snapshot::{Key, PinnedError, Snapshot};
 
 /// What the stages before the relay end with.
@@ -51,8 +54,10 @@ impl From<ApiError> for Failure {
 /// Cancel safe: dropped before its end, the exchange is recorded as the caller's leaving.
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&worker, &head, &worker.cell.load());
-    Ok(match stages(&mut exchange, &head, body).await {
+    let snapshot = worker.cell.load();
+    // Boxed: it is moved several times, and is a kilobyte.
+    let mut exchange = Box::new(Exchange::begin(&worker, &head, &snapshot));
+    Ok(match stages(&mut exchange, snapshot, &head, body).await {
         Ok(Reply::Upstream(attempted, withhold_usage)) => relay(exchange, attempted, withhold_usage).await,
         Ok(Reply::Own(value)) => answer::own(exchange, &value).await,
         Err(Failure::Refused(error)) => answer::refuse(exchange, error).await,
@@ -60,29 +65,56 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
     })
 }
 
-async fn stages(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Reply, Failure> {
-    let route = route::find(&head.method, head.uri.path());
-    exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
-    let admitted = admit::admit(exchange, &head.headers).await?;
-    match route? {
+async fn stages(
+    exchange: &mut Exchange,
+    snapshot: Guard<Arc<Snapshot>>,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Reply, Failure> {
+    let (admitted, route) = match enter(exchange, snapshot, head).await {
+        Ok(entered) => entered,
+        Err(error) => {
+            admit::discard(exchange, &head.headers, body).await;
+            return Err(Failure::Refused(error));
+        }
+    };
+    match route {
         Route::Models => Ok(Reply::Own(models::list(&admitted))),
         Route::Feedback => {
             let body = read(exchange, head, body).await?;
             Ok(Reply::Own(feedback::take(exchange, &body).await?))
         }
-        Route::ChatCompletions => {
+        Route::Call(call) => {
             let body = read(exchange, head, body).await?;
-            chat(exchange, head, admitted, &body, None, false).await
+            let asked = Asked::new(call, None);
+            complete(exchange, head, admitted, &body, asked).await
         }
         Route::PromptCompletions(name) => {
             let body = read(exchange, head, body).await?;
-            chat(exchange, head, admitted, &body, Some(&name), false).await
+            let asked = Asked::new(Call::ChatCompletions, Some(&name));
+            complete(exchange, head, admitted, &body, asked).await
         }
         Route::Render(name) => {
             let body = read(exchange, head, body).await?;
-            chat(exchange, head, admitted, &body, Some(&name), true).await
+            let mut asked = Asked::new(Call::ChatCompletions, Some(&name));
+            asked.render_only = true;
+            complete(exchange, head, admitted, &body, asked).await
         }
     }
+}
+
+/// Everything that the head decides.
+async fn enter<'a>(
+    exchange: &mut Exchange,
+    snapshot: Guard<Arc<Snapshot>>,
+    head: &'a Parts,
+) -> Result<(Admitted, Route<'a>), ApiError> {
+    let route = route::find(head.uri.path());
+    exchange.endpoint = route.as_ref().map_or("other", Route::endpoint);
+    let admitted = admit::admit(exchange, snapshot, &head.headers).await?;
+    let route = route?;
+    route.allow(&head.method)?;
+    Ok((admitted, route))
 }
 
 async fn read(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<Bytes, Failure> {
@@ -93,23 +125,64 @@ async fn read(exchange: &mut Exchange, head: &Parts, body: Incoming) -> Result<B
     }
 }
 
-/// A chat completion, or with `render_only` what it would send.
-async fn chat(
+/// What the route says of a call.
+struct Asked<'a> {
+    call: Call,
+    /// The prompt's name in the path.
+    path: Option<&'a str>,
+    /// Answers what would be sent, and sends nothing.
+    render_only: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn new(call: Call, path: Option<&'a str>) -> Self {
+        Self {
+            call,
+            path,
+            render_only: false,
+        }
+    }
+}
+
+async fn complete(
     exchange: &mut Exchange,
     head: &Parts,
     admitted: Admitted,
     body: &Bytes,
-    path: Option<&str>,
-    render_only: bool,
+    asked: Asked<'_>,
 ) -> Result<Reply, Failure> {
-    let fields = parse(body, path.is_some())?;
-    let from_header = reference::header_variables(&head.headers)?;
-    let reference = reference::find(&fields, &head.headers, path, from_header.as_deref())?;
+    let fields = parse(body, asked.path.is_some())?;
     note_caller(exchange, head, &fields);
-    match reference {
-        None => raw(exchange, head, &admitted, &fields, body).await,
-        Some(reference) => prompted(exchange, head, admitted, &fields, body, reference, render_only).await,
+    exchange.call.kind = asked.call;
+    if !asked.call.takes_prompt() {
+        return raw(exchange, head, &admitted, &fields, body).await;
     }
+    let from_header = reference::header_variables(&head.headers)?;
+    match reference::find(&fields, &head.headers, asked.path, from_header.as_deref())? {
+        None => raw(exchange, head, &admitted, &fields, body).await,
+        Some(reference) => {
+            prompted(
+                exchange,
+                head,
+                admitted,
+                Prompted {
+                    fields: &fields,
+                    body,
+                    reference,
+                    asked,
+                },
+            )
+            .await
+        }
+    }
+}
+
+/// A request with a prompt.
+struct Prompted<'a> {
+    fields: &'a Fields<'a>,
+    body: &'a Bytes,
+    reference: Reference<'a>,
+    asked: Asked<'a>,
 }
 
 async fn raw(
@@ -126,16 +199,19 @@ async fn raw(
     let Some(requested) = fields.get("model").and_then(json::as_str) else {
         return Err(model_missing("the request has no prompt and names no model").into());
     };
-    for field in fields
-        .0
-        .iter()
-        .filter(|field| reference::FIELDS.contains(&field.name.as_ref()))
-    {
-        exchange.call.ignored.push(field.name.clone().into_owned());
+    if exchange.call.kind.takes_prompt() {
+        let ignored = fields
+            .0
+            .iter()
+            .filter(|field| reference::FIELDS.contains(&field.name.as_ref()));
+        exchange
+            .call
+            .ignored
+            .extend(ignored.map(|field| field.name.clone().into_owned()));
     }
     let (snapshot, key) = (&admitted.snapshot, &admitted.key);
     let upstream = route_model(exchange, snapshot, key, &requested)?;
-    let shaped = shape::raw(fields, body, &requested, &upstream);
+    let shaped = shape::raw(exchange.call.kind, fields, body, &requested, &upstream);
     send(exchange, head, shaped).await
 }
 
@@ -143,20 +219,27 @@ async fn prompted(
     exchange: &mut Exchange,
     head: &Parts,
     admitted: Admitted,
-    fields: &Fields<'_>,
-    body: &Bytes,
-    reference: Reference<'_>,
-    render_only: bool,
+    request: Prompted<'_>,
 ) -> Result<Reply, Failure> {
+    let Prompted {
+        fields,
+        body,
+        reference,
+        asked,
+    } = request;
+    let call = asked.call;
     let forced = head
         .headers
         .get(resolve::VARIANT_HEADER)
         .and_then(|value| value.to_str().ok());
     let Admitted { snapshot, key } = admitted;
     let resolved = {
-        let own_id = exchange.id.to_string();
+        let mut own_id = [0; uuid::fmt::Hyphenated::LENGTH];
         let unit = unit(head, fields);
-        let unit = unit.as_deref().unwrap_or(&own_id);
+        let unit = match &unit {
+            Some(unit) => unit.as_ref(),
+            None => exchange.id.hyphenated().encode_lower(&mut own_id),
+        };
         resolve::resolve(&snapshot, &key, &reference, unit.as_bytes(), forced)?
     };
     note_prompt(exchange, &resolved);
@@ -164,8 +247,8 @@ async fn prompted(
     let (values, unknown) = variables::check(&version.variables, reference.variables, version.strict)?;
     note_variables(exchange, body, reference.variables, &version, &values);
     let settings = Arc::clone(&exchange.worker.settings);
-    let messages = shape::messages(&version, &values, fields.get("messages"), settings.max_render_bytes)?;
-    let parameters = shape::parameters(&version, fields)?;
+    let messages = shape::messages(call, &version, &values, fields, settings.max_render_bytes)?;
+    let parameters = shape::parameters(call, &version, fields)?;
     let ignored = parameters.ignored.iter().map(|name| (*name).to_owned());
     exchange
         .call
@@ -182,7 +265,7 @@ async fn prompted(
     } else {
         own.or(callers.as_deref())
     };
-    if render_only {
+    if asked.render_only {
         return Ok(Reply::Own(render::answer(exchange, requested, &messages, &parameters)?));
     }
     let Some(requested) = requested else {
@@ -190,7 +273,7 @@ async fn prompted(
     };
     let upstream = route_model(exchange, &snapshot, &key, requested)?;
     drop(snapshot);
-    let shaped = shape::prompted(fields, &messages, &parameters, &upstream);
+    let shaped = shape::prompted(call, fields, &messages, &parameters, &upstream)?;
     send(exchange, head, shaped).await
 }
 
@@ -270,6 +353,7 @@ fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
             version_header: arm.version_header.clone(),
             variant: Arc::clone(&arm.variant),
             variant_header: arm.variant_header.clone(),
+            environment_header: live.environment_header.clone(),
             assignment: if *forced { "forced" } else { "split" },
             deployment: live.deployment,
             document_ids: Vec::new(),
@@ -281,6 +365,8 @@ fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
             version_header: http::HeaderValue::from(*version),
             variant: "pinned".into(),
             variant_header: http::HeaderValue::from_static("pinned"),
+            environment_header: http::HeaderValue::from_str(&resolved.environment)
+                .unwrap_or(http::HeaderValue::from_static("")),
             assignment: "pinned",
             deployment: 0,
             document_ids: Vec::new(),

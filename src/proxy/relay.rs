@@ -14,7 +14,8 @@ use http::{Response, StatusCode};
 
 pub use stream::Relay;
 
-use super::answer::{self, Body};
+use super::answer;
+use super::body::Body;
 use super::exchange::{Captured, Exchange, label};
 use super::forward::Attempted;
 use crate::domain::error::{ApiError, ErrorCode};
@@ -26,7 +27,7 @@ use crate::upstream::UpstreamBody;
 const WHOLE_BYTES: usize = 1 << 20;
 
 /// Relays the answer.
-pub async fn relay(mut exchange: Exchange, attempted: Attempted, withhold_usage: bool) -> Response<Body> {
+pub async fn relay(mut exchange: Box<Exchange>, attempted: Attempted, withhold_usage: bool) -> Response<Body> {
     let (head, body) = attempted.response.into_parts();
     exchange.call.upstream_request_id = label(answer::upstream_request_id(&head.headers));
     let mut response = Response::new(Body::Whole(None));
@@ -100,11 +101,11 @@ async fn read_whole(mut body: UpstreamBody, limits: &stream::Limits) -> Read {
 }
 
 /// Answers with a complete body.
-async fn whole(mut exchange: Exchange, mut response: Response<Body>, bytes: Bytes) -> Response<Body> {
+async fn whole(mut exchange: Box<Exchange>, mut response: Response<Body>, bytes: Bytes) -> Response<Body> {
     exchange.upstream_ended();
     let status = response.status();
     let bytes = if status.is_success() {
-        match openai::read_answer(&bytes) {
+        match openai::read_answer(exchange.call.kind, &bytes) {
             Some(facts) => exchange.call.facts = facts,
             None if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() => {
                 let why = "the provider's answer is not valid JSON";

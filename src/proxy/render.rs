@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::exchange::Exchange;
-use super::shape::Parameters;
+use super::shape::{Messages, Parameters};
 use crate::domain::error::{ApiError, ErrorCode};
 
 /// Returns the rendered messages, the model and the parameters.
@@ -14,10 +14,12 @@ use crate::domain::error::{ApiError, ErrorCode};
 pub fn answer(
     exchange: &Exchange,
     model: Option<&str>,
-    messages: &[u8],
+    messages: &Messages<'_>,
     parameters: &Parameters<'_>,
 ) -> Result<Value, ApiError> {
-    let messages: Value = serde_json::from_slice(messages).map_err(|error| {
+    let mut rendered = Vec::new();
+    messages.write(&mut rendered);
+    let messages: Value = serde_json::from_slice(&rendered).map_err(|error| {
         ApiError::new(
             ErrorCode::RenderFailed,
             format!("the rendered messages are not JSON: {error}"),

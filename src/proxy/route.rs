@@ -6,11 +6,12 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::error::{ApiError, ErrorCode};
+use crate::provider::openai::Call;
 
 /// A call of the data plane.
 #[derive(Debug, PartialEq)]
 pub enum Route<'a> {
-    ChatCompletions,
+    Call(Call),
     Models,
     Feedback,
     /// The prompt's name as in the path, decoded: `id`, `id@environment` or `id:version`.
@@ -22,33 +23,47 @@ impl Route<'_> {
     /// Returns the name used in metrics and records.
     pub fn endpoint(&self) -> &'static str {
         match self {
-            Self::ChatCompletions => "chat_completions",
+            Self::Call(call) => call.endpoint(),
             Self::Models => "models",
             Self::Feedback => "feedback",
             Self::Render(_) => "prompt_render",
             Self::PromptCompletions(_) => "prompt_completions",
         }
     }
+
+    /// Checks the method.
+    ///
+    /// # Errors
+    /// 405 with the right one.
+    pub fn allow(&self, method: &Method) -> Result<(), ApiError> {
+        let wanted = match self {
+            Self::Models => Method::GET,
+            _ => Method::POST,
+        };
+        if *method == wanted {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ErrorCode::MethodNotAllowed,
+            format!("{method} is not possible here, use {wanted}"),
+        ))
+    }
 }
 
 /// Finds the call.
 ///
 /// # Errors
-/// 404 or 405 with the way to the right one.
-pub fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, ApiError> {
-    let (route, wanted) = match path {
-        "/v1/chat/completions" => (Route::ChatCompletions, Method::POST),
-        "/v1/models" => (Route::Models, Method::GET),
-        "/v1/feedback" => (Route::Feedback, Method::POST),
-        _ => (prompt_route(path).ok_or_else(|| unknown(path))?, Method::POST),
-    };
-    if *method == wanted {
-        return Ok(route);
+/// 404 with the paths there are.
+pub fn find(path: &str) -> Result<Route<'_>, ApiError> {
+    match path {
+        "/v1/chat/completions" => Ok(Route::Call(Call::ChatCompletions)),
+        "/v1/responses" => Ok(Route::Call(Call::Responses)),
+        "/v1/completions" => Ok(Route::Call(Call::Completions)),
+        "/v1/embeddings" => Ok(Route::Call(Call::Embeddings)),
+        "/v1/models" => Ok(Route::Models),
+        "/v1/feedback" => Ok(Route::Feedback),
+        _ => prompt_route(path).ok_or_else(|| unknown(path)),
     }
-    Err(ApiError::new(
-        ErrorCode::MethodNotAllowed,
-        format!("{method} is not possible on {path:?}, use {wanted}"),
-    ))
 }
 
 /// The action is the last segment; ids may have raw or encoded slashes.
@@ -71,8 +86,8 @@ fn unknown(path: &str) -> ApiError {
     ApiError::new(
         ErrorCode::UnknownRoute,
         format!(
-            "there is no route {shown:?}; there are /v1/chat/completions, /v1/models, /v1/feedback, \
-             /v1/prompts/{{id}}/render and /v1/prompts/{{id}}/completions"
+            "there is no route {shown:?}; there are /v1/chat/completions, /v1/responses, /v1/completions, \
+             /v1/embeddings, /v1/models, /v1/feedback, /v1/prompts/{{id}}/render and /v1/prompts/{{id}}/completions"
         ),
     )
 }
@@ -84,15 +99,14 @@ mod tests {
     #[test]
     fn ids_with_raw_and_encoded_slashes_are_the_same() {
         for path in ["/v1/prompts/a/b@staging/render", "/v1/prompts/a%2Fb%40staging/render"] {
-            assert_eq!(find(&Method::POST, path).unwrap(), Route::Render("a/b@staging".into()));
+            assert_eq!(find(path).unwrap(), Route::Render("a/b@staging".into()));
         }
-        let completions = find(&Method::POST, "/v1/prompts/a:3/completions").unwrap();
+        let completions = find("/v1/prompts/a:3/completions").unwrap();
         assert_eq!(completions, Route::PromptCompletions("a:3".into()));
     }
 
     #[test]
     fn wrong_path_or_method_says_what_is_right() {
-        let code = |method, path| find(&method, path).unwrap_err().code;
         for path in [
             "/",
             "/v1",
@@ -100,9 +114,15 @@ mod tests {
             "/v1/prompts//render",
             "/v1/prompts/%ff/render",
         ] {
-            assert_eq!(code(Method::POST, path), ErrorCode::UnknownRoute, "{path}");
+            assert_eq!(find(path).unwrap_err().code, ErrorCode::UnknownRoute, "{path}");
         }
-        assert_eq!(code(Method::GET, "/v1/chat/completions"), ErrorCode::MethodNotAllowed);
-        assert_eq!(code(Method::POST, "/v1/models"), ErrorCode::MethodNotAllowed);
+        for (path, right, wrong) in [
+            ("/v1/chat/completions", Method::POST, Method::GET),
+            ("/v1/models", Method::GET, Method::POST),
+        ] {
+            let route = find(path).unwrap();
+            assert_eq!(route.allow(&right), Ok(()));
+            assert_eq!(route.allow(&wrong).unwrap_err().code, ErrorCode::MethodNotAllowed);
+        }
     }
 }

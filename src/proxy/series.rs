@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -41,8 +42,12 @@ pub struct Series {
     pub metrics: WorkerMetrics,
     prompts: RefCell<HashMap<Owned, Rc<Handles>, RandomState>>,
     histograms: RefCell<HashMap<(&'static str, Outcome), Timers, RandomState>>,
+    attempts: RefCell<Vec<(Arc<str>, &'static str, IntCounter)>>,
     max_prompts: usize,
 }
+
+/// The most handles of attempts kept at hand.
+const MAX_ATTEMPT_HANDLES: usize = 64;
 
 #[derive(Debug, PartialEq, Eq, Hash, Clone)]
 struct Owned {
@@ -91,6 +96,7 @@ impl Series {
             metrics,
             prompts: RefCell::default(),
             histograms: RefCell::default(),
+            attempts: RefCell::default(),
             max_prompts,
         }
     }
@@ -131,11 +137,21 @@ impl Series {
     }
 
     /// Counts one try against a provider.
-    pub fn attempt(&self, provider: &str, result: &str) {
-        self.metrics
-            .upstream_attempts
-            .with_label_values(&[provider, result])
-            .inc();
+    pub fn attempt(&self, provider: &Arc<str>, result: &'static str) {
+        let mut attempts = self.attempts.borrow_mut();
+        if let Some((_, _, counter)) = attempts
+            .iter()
+            .find(|(p, r, _)| *r == result && Arc::ptr_eq(p, provider))
+        {
+            return counter.inc();
+        }
+        let counter = self.metrics.upstream_attempts.with_label_values(&[provider, result]);
+        counter.inc();
+        // Reloaded providers come under new pointers; the list is for speed and need not remember them all.
+        if attempts.len() >= MAX_ATTEMPT_HANDLES {
+            attempts.clear();
+        }
+        attempts.push((Arc::clone(provider), result, counter));
     }
 
     /// Drops the series that were not used since the last call and whose version is not live.

@@ -13,8 +13,9 @@ use super::reference;
 use crate::domain::content::CallerSystem;
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::json::{self, Field, Fields, Text};
-use crate::domain::variables::Values;
+use crate::domain::variables::{Given, Values};
 use crate::domain::version::{CompiledVersion, Message, Parameter, same_parameter};
+use crate::provider::openai::{Call, responses};
 
 /// Fields that belong to the call, not to the prompt: the caller's always pass.
 const TRANSPORT: [&str; 10] = [
@@ -44,9 +45,9 @@ pub fn wants_stream(fields: &Fields<'_>) -> bool {
 }
 
 /// Shapes a request without a prompt. Fields of a prompt reference are removed all the same.
-pub fn raw(fields: &Fields<'_>, body: &Bytes, requested: &str, upstream: &str) -> Shaped {
-    let options = stream_options(fields);
-    let stays = |field: &Field<'_>| !reference::FIELDS.contains(&field.name.as_ref());
+pub fn raw(call: Call, fields: &Fields<'_>, body: &Bytes, requested: &str, upstream: &str) -> Shaped {
+    let options = stream_options(call, fields);
+    let stays = |field: &Field<'_>| !call.takes_prompt() || !reference::FIELDS.contains(&field.name.as_ref());
     if requested == upstream && options.is_none() && fields.0.iter().all(stays) {
         return Shaped {
             body: body.clone(),
@@ -67,22 +68,40 @@ pub fn raw(fields: &Fields<'_>, body: &Bytes, requested: &str, upstream: &str) -
 }
 
 /// Shapes a request with a prompt.
-pub fn prompted(fields: &Fields<'_>, messages: &[u8], parameters: &Parameters<'_>, upstream: &str) -> Shaped {
-    let options = stream_options(fields);
+///
+/// # Errors
+/// 400 for what the call cannot say.
+pub fn prompted(
+    call: Call,
+    fields: &Fields<'_>,
+    messages: &Messages<'_>,
+    parameters: &Parameters<'_>,
+    upstream: &str,
+) -> Result<Shaped, ApiError> {
+    let options = stream_options(call, fields);
     let mut out = Vec::with_capacity(messages.len() + 512);
     out.extend_from_slice(b"{\"model\":");
     json::string_into(&mut out, upstream);
-    out.extend_from_slice(b",\"messages\":");
-    out.extend_from_slice(messages);
-    for parameter in &parameters.version {
-        write_field(&mut out, &parameter.name, &parameter.json);
+    if call == Call::Responses {
+        let field = |why: String| ApiError::new(ErrorCode::InvalidField, why);
+        write_field(&mut out, "input", &messages.to_input().map_err(field)?);
+        for parameter in &parameters.version {
+            let (name, value) = responses::parameter(&parameter.name, &parameter.json).map_err(field)?;
+            write_field(&mut out, name, &value);
+        }
+    } else {
+        out.extend_from_slice(b",\"messages\":");
+        messages.write(&mut out);
+        for parameter in &parameters.version {
+            write_field(&mut out, &parameter.name, &parameter.json);
+        }
     }
     for (name, value) in &parameters.caller {
         if *name != "stream_options" || options.is_none() {
             write_field(&mut out, name, value.get());
         }
     }
-    finish(out, options)
+    Ok(finish(out, options))
 }
 
 fn finish(mut out: Vec<u8>, options: Option<String>) -> Shaped {
@@ -104,8 +123,8 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// Returns the stream options that ask for usage, if the caller's do not.
-fn stream_options(fields: &Fields<'_>) -> Option<String> {
-    if !wants_stream(fields) {
+fn stream_options(call: Call, fields: &Fields<'_>) -> Option<String> {
+    if !call.asks_for_usage() || !wants_stream(fields) {
         return None;
     }
     let given = fields.get("stream_options");
@@ -136,11 +155,19 @@ pub struct Parameters<'a> {
 ///
 /// # Errors
 /// 400 in a strict version that would ignore something.
-pub fn parameters<'a>(version: &'a CompiledVersion, fields: &'a Fields<'a>) -> Result<Parameters<'a>, ApiError> {
+pub fn parameters<'a>(
+    call: Call,
+    version: &'a CompiledVersion,
+    fields: &'a Fields<'a>,
+) -> Result<Parameters<'a>, ApiError> {
     let mut chosen = Parameters::default();
     for field in &fields.0 {
         let name = field.name.as_ref();
-        if matches!(name, "model" | "messages") || reference::FIELDS.contains(&name) || is_absent(name, field.value) {
+        if matches!(name, "model")
+            || name == callers_field(call)
+            || reference::FIELDS.contains(&name)
+            || is_absent(name, field.value)
+        {
             continue;
         }
         let set = version
@@ -179,65 +206,123 @@ fn is_absent(name: &str, value: &RawValue) -> bool {
     json::is_null(value) || (matches!(name, "tools" | "include") && json::is_empty_container(value))
 }
 
-/// Renders the version's messages with the caller's in their place, as a JSON array.
+/// The field in which the caller has messages of its own.
+fn callers_field(call: Call) -> &'static str {
+    if call == Call::Responses { "input" } else { "messages" }
+}
+
+/// The messages of a request: the version's, with the caller's in their place. Items of a JSON array, without brackets.
+#[derive(Debug, Default)]
+pub struct Messages<'a> {
+    before: Vec<u8>,
+    caller: Cow<'a, str>,
+    after: Vec<u8>,
+}
+
+impl Messages<'_> {
+    fn len(&self) -> usize {
+        self.before.len() + self.caller.len() + self.after.len()
+    }
+
+    /// Appends the messages as a JSON array.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'[');
+        let mut first = true;
+        for items in [&self.before, self.caller.as_bytes(), &self.after] {
+            if !items.is_empty() {
+                if !std::mem::take(&mut first) {
+                    out.push(b',');
+                }
+                out.extend_from_slice(items);
+            }
+        }
+        out.push(b']');
+    }
+
+    /// Returns the messages in the form of the Responses API. The caller's are in that form already.
+    fn to_input(&self) -> Result<String, String> {
+        let array = |items: &[u8]| [b"[", items, b"]"].concat();
+        let before = responses::input(&array(&self.before))?;
+        let after = responses::input(&array(&self.after))?;
+        let parts = [before.as_str(), self.caller.as_ref(), after.as_str()];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        Ok(format!("[{}]", parts.join(",")))
+    }
+}
+
+/// Renders the version's messages and places the caller's: into the history, or else after them.
 ///
 /// # Errors
 /// 400 for messages of the wrong form or role, 422 when a template fails.
-pub fn messages(
+pub fn messages<'a>(
+    call: Call,
     version: &CompiledVersion,
     values: &Values<'_>,
-    caller: Option<&RawValue>,
+    fields: &Fields<'a>,
     limit: usize,
-) -> Result<Vec<u8>, ApiError> {
-    let caller = match caller {
-        Some(raw) => check_messages(version, "messages", raw.get())?,
-        None => "",
+) -> Result<Messages<'a>, ApiError> {
+    let mut messages = Messages {
+        caller: callers(call, version, fields)?,
+        ..Messages::default()
     };
     let mut renderer = version.renderer(values, limit);
-    let mut out = Vec::with_capacity(1024 + caller.len());
-    out.push(b'[');
     let mut placed = false;
     for message in &version.messages {
+        let out = if placed {
+            &mut messages.after
+        } else {
+            &mut messages.before
+        };
         match message {
             Message::Text(segments) => {
-                separate(&mut out);
-                renderer.render(segments, &mut out)?;
+                separate(out);
+                renderer.render(segments, out)?;
             }
             Message::Placeholder { variable, history } => {
                 let value = match &values[*variable] {
-                    crate::domain::variables::Given::Json(text) => text.as_ref(),
-                    crate::domain::variables::Given::Text(_) => "[]",
+                    Given::Json(text) => text.as_ref(),
+                    Given::Text(_) => "[]",
                 };
-                let name = &version.variables[*variable].name;
-                let items = check_messages(version, &format!("prompt.variables.{name}"), value)?;
-                append(&mut out, items);
-                if *history {
-                    append(&mut out, caller);
-                    placed = true;
+                let place = format!("prompt.variables.{}", version.variables[*variable].name);
+                let items = check_messages(Call::ChatCompletions, version, &place, value)?;
+                if !items.is_empty() {
+                    separate(out);
+                    out.extend_from_slice(items.as_bytes());
                 }
+                placed |= history;
             }
         }
     }
-    if !placed {
-        append(&mut out, caller);
-    }
-    out.push(b']');
-    if out.len() > limit {
+    if messages.len() > limit {
         let why = format!("the rendered prompt is larger than {limit} bytes (limits.max_render_bytes)");
         return Err(ApiError::new(ErrorCode::RenderFailed, why));
     }
-    Ok(out)
+    Ok(messages)
 }
 
-fn append(out: &mut Vec<u8>, items: &str) {
-    if !items.is_empty() {
-        separate(out);
-        out.extend_from_slice(items.as_bytes());
+/// Returns the caller's own messages or input items.
+fn callers<'a>(call: Call, version: &CompiledVersion, fields: &Fields<'a>) -> Result<Cow<'a, str>, ApiError> {
+    let place = callers_field(call);
+    if call == Call::Responses && version.caller_system == CallerSystem::Reject && fields.get("instructions").is_some()
+    {
+        return Err(no_system("instructions", "given"));
     }
+    let Some(raw) = fields.get(place) else {
+        return Ok(Cow::Borrowed(""));
+    };
+    if call == Call::Responses && raw.get().starts_with('"') {
+        return Ok(Cow::Owned(format!("{{\"role\":\"user\",\"content\":{}}}", raw.get())));
+    }
+    check_messages(call, version, place, raw.get()).map(Cow::Borrowed)
+}
+
+fn no_system(at: &str, what: &str) -> ApiError {
+    let why = format!("{at} is {what}: this prompt does not let callers add system messages (caller_system: reject)");
+    ApiError::new(ErrorCode::CallerSystemMessage, why).param(at)
 }
 
 fn separate(out: &mut Vec<u8>) {
-    if out.len() > 1 {
+    if !out.is_empty() {
         out.push(b',');
     }
 }
@@ -249,7 +334,7 @@ struct Role<'a> {
 }
 
 /// Checks a list of messages and returns what is between its brackets.
-fn check_messages<'a>(version: &CompiledVersion, place: &str, text: &'a str) -> Result<&'a str, ApiError> {
+fn check_messages<'a>(call: Call, version: &CompiledVersion, place: &str, text: &'a str) -> Result<&'a str, ApiError> {
     let inner = text
         .trim()
         .strip_prefix('[')
@@ -266,14 +351,12 @@ fn check_messages<'a>(version: &CompiledVersion, place: &str, text: &'a str) -> 
     for (at, message) in roles.iter().enumerate() {
         let role: Cow<'_, str> = match &message.role {
             Some(Text(role)) => Cow::Borrowed(role),
+            // Input items of other kinds (a function call's output, a reference) have no role.
+            None if call == Call::Responses => continue,
             None => return invalid("is missing".to_owned(), format!("{place}[{at}].role")),
         };
         if version.caller_system == CallerSystem::Reject && matches!(role.as_ref(), "system" | "developer") {
-            let at = format!("{place}[{at}].role");
-            let why = format!(
-                "{at} is {role:?}: this prompt does not let callers add system messages (caller_system: reject)"
-            );
-            return Err(ApiError::new(ErrorCode::CallerSystemMessage, why).param(at));
+            return Err(no_system(&format!("{place}[{at}].role"), &format!("{role:?}")));
         }
     }
     Ok(inner)

@@ -35,7 +35,17 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// `None`: the requested name.
     pub model: Option<Arc<str>>,
+    /// `provider/upstream model`, where the model is known.
+    label: Option<Arc<str>>,
     weight: u32,
+}
+
+impl Target {
+    /// Returns `provider/upstream model`, the name of this target in records.
+    pub fn label(&self, upstream_model: &str) -> Arc<str> {
+        let made = || format!("{}/{upstream_model}", self.endpoint.name).into();
+        self.label.clone().unwrap_or_else(made)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +77,10 @@ impl Routing {
                 targets.push(Arc::new(Target {
                     endpoint: Arc::clone(endpoint),
                     model: target.model.as_deref().map(Into::into),
+                    label: target
+                        .model
+                        .as_deref()
+                        .map(|model| format!("{}/{model}", endpoint.name).into()),
                     weight: target.weight,
                 }));
             }

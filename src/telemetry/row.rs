@@ -70,7 +70,7 @@ const fn column(name: &'static str, ty: Type) -> Column {
 }
 
 /// Columns of an exchange row, in the order encoded.
-pub const EXCHANGE_COLUMNS: [Column; 56] = [
+pub const EXCHANGE_COLUMNS: [Column; 57] = [
     column("exchange_id", Type::Uuid),
     column("started_at", Type::Time),
     column("node", Type::Label),
@@ -94,7 +94,8 @@ pub const EXCHANGE_COLUMNS: [Column; 56] = [
     column("document_ids", Type::Texts),
     column("endpoint", Type::Label),
     column("streaming", Type::Bool),
-    column("request_model", Type::Label),
+    column("request_model", Type::Text),
+    column("model", Type::Label),
     column("response_model", Type::Label),
     column("provider", Type::Label),
     column("target", Type::Label),
@@ -171,6 +172,7 @@ pub fn encode_exchange(record: &ExchangeRecord<'_>, out: &mut Vec<u8>) {
         endpoint,
         streaming,
         request_model,
+        model,
         response_model,
         provider,
         target,
@@ -228,6 +230,7 @@ pub fn encode_exchange(record: &ExchangeRecord<'_>, out: &mut Vec<u8>) {
     put_str(out, endpoint);
     out.push(u8::from(*streaming));
     put_str(out, request_model);
+    put_str(out, model);
     put_str(out, response_model);
     put_str(out, provider);
     put_str(out, target);
@@ -293,6 +296,7 @@ pub fn decode_exchange(row: &[u8]) -> Result<ExchangeRecord<'_>, DecodeError> {
         endpoint: row.str()?,
         streaming: row.bool()?,
         request_model: row.str()?,
+        model: row.str()?,
         response_model: row.str()?,
         provider: row.str()?,
         target: row.str()?,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use http::{HeaderMap, Request, Response, Uri};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -34,14 +34,6 @@ struct Idle {
     since: Instant,
 }
 
-/// One request to a provider.
-pub struct Call {
-    pub target: Uri,
-    /// All headers, credentials included.
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -61,6 +53,8 @@ impl Pool {
     /// A pooled connection that turns out to be dead is replaced: the provider cannot have seen the request, or closed
     /// the connection before any byte of an answer.
     ///
+    /// `request` makes the request, once more for each dead connection.
+    ///
     /// Cancel safe: dropping the future closes the connection.
     ///
     /// # Errors
@@ -70,21 +64,21 @@ impl Pool {
     pub async fn send(
         self: &Rc<Self>,
         endpoint: &Arc<Endpoint>,
-        call: &Call,
+        request: impl Fn() -> Request<Full<Bytes>>,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let exchange = async {
             while let Some(mut sender) = self.checkout(endpoint.id) {
                 if sender.ready().await.is_err() {
                     continue;
                 }
-                match sender.try_send_request(request(call)).await {
+                match sender.try_send_request(request()).await {
                     Ok(response) => return Ok(self.answer(endpoint, sender, response)),
                     Err(error) if error.error().is_parse() => return Err(SendError::Broken(error.error().to_string())),
                     Err(error) => tracing::debug!(error = %error.error(), "pooled connection was dead"),
                 }
             }
             let mut sender = connect::open(endpoint).await?;
-            match sender.send_request(request(call)).await {
+            match sender.send_request(request()).await {
                 Ok(response) => Ok(self.answer(endpoint, sender, response)),
                 Err(error) => Err(SendError::Broken(error.to_string())),
             }
@@ -135,14 +129,6 @@ impl Pool {
             lease: Some((Rc::clone(self), endpoint.id, sender)),
         })
     }
-}
-
-fn request(call: &Call) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(call.body.clone()));
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = call.target.clone();
-    *request.headers_mut() = call.headers.clone();
-    request
 }
 
 /// A provider's answer as it arrives. Dropped before its end, it closes the connection.

@@ -90,7 +90,7 @@ async fn requests_sent_are_listed_and_counted_by_the_control_plane() {
             // The call that brought the feedback is an exchange as well.
             (&json!("ok"), &json!(""), &json!(1)),
             (&json!("ok"), &json!("mock-model"), &json!(50)),
-            (&json!("rejected"), &json!("nope"), &json!(10))
+            (&json!("rejected"), &json!(""), &json!(10))
         ]
     );
     let (_, page) = get("/exchanges?outcome=rejected&limit=4").await;

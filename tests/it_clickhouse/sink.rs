@@ -42,13 +42,13 @@ async fn every_request_is_one_row_and_counts_once_in_the_rollup() {
     assert!(stats.figures().shipped_segments > 4);
     assert_eq!(database.counts().await, (1500, 1500, 1500));
     let table = "SELECT toStartOfMinute(toDateTime(started_at, 'UTC')) AS minute, prompt_id, version, variant, environment, \
-                 request_model, provider, count(), countIf(outcome != 'ok'), sum(input_tokens), \
+                 endpoint, model, provider, count(), countIf(outcome != 'ok'), sum(input_tokens), \
                  sum(cached_input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(total_tokens), \
-                 sum(cost_nanodollars) FROM exchanges GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7";
-    let rollup = "SELECT minute, prompt_id, version, variant, environment, model, provider, sum(requests), sum(errors), \
+                 sum(cost_nanodollars) FROM exchanges GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8";
+    let rollup = "SELECT minute, prompt_id, version, variant, environment, endpoint, model, provider, sum(requests), sum(errors), \
                   sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), sum(reasoning_tokens), \
-                  sum(total_tokens), sum(cost_nanodollars) FROM rollup_minute GROUP BY 1, 2, 3, 4, 5, 6, 7 \
-                  ORDER BY 1, 2, 3, 4, 5, 6, 7";
+                  sum(total_tokens), sum(cost_nanodollars) FROM rollup_minute GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 \
+                  ORDER BY 1, 2, 3, 4, 5, 6, 7, 8";
     let (table, rollup) = (database.sql(table).await, database.sql(rollup).await);
     assert!(table.lines().count() > 100);
     assert_eq!(table, rollup);

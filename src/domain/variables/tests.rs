@@ -68,6 +68,11 @@ fn value_of_each_type_is_taken_or_refused() {
             "4 is greater than the maximum of 3",
         ),
         (json!({"type": "integer"}), r#""3""#, "3"),
+        (
+            json!({"type": "integer"}),
+            r#""4.5""#,
+            "must be a whole number, the string given is not one",
+        ),
         (json!({"type": "integer"}), "3.5", "must be a whole number, not 3.5"),
         (json!({"type": "boolean"}), r#""true""#, "true"),
         (json!({"type": "boolean"}), "1", "must be true or false, not a number"),

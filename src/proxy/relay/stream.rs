@@ -6,26 +6,29 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use serde_json::json;
 use tokio::time::Sleep;
 
 use super::{broken, outcome_of};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
-use crate::provider::openai::{Assembly, EventKind};
+use crate::provider::openai::{Assembly, Call, EventKind};
 use crate::provider::sse::{self, Piece, Splitter};
-use crate::proxy::answer;
 use crate::proxy::exchange::{Captured, Exchange};
+use crate::proxy::finish;
 use crate::telemetry::Flushed;
 use crate::upstream::UpstreamBody;
 
 /// After its terminal event, a provider gets this long to end its answer, so that the connection can be kept.
-const LINGER: Duration = Duration::from_millis(250);
+/// Longer than a worker's heartbeat, so that its timer is not the earliest.
+const LINGER: Duration = Duration::from_millis(1_500);
 
 /// Time limits of the rest of an answer.
 pub struct Limits {
@@ -50,7 +53,7 @@ impl Limits {
 
 /// The body of a relayed answer.
 pub struct Relay {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     upstream: Option<UpstreamBody>,
     limits: Limits,
     mode: Mode,
@@ -101,13 +104,18 @@ enum Then {
 
 impl Relay {
     /// Relays an event stream.
-    pub fn events(mut exchange: Exchange, upstream: UpstreamBody, limits: Limits, withhold_usage: bool) -> Box<Self> {
+    pub fn events(
+        mut exchange: Box<Exchange>,
+        upstream: UpstreamBody,
+        limits: Limits,
+        withhold_usage: bool,
+    ) -> Box<Self> {
         let settings = &exchange.worker.settings;
         let limit = match settings.capture {
             crate::config::Capture::Full => settings.capture_max_field,
             crate::config::Capture::Metadata => 0,
         };
-        exchange.content.response = Captured::Stream(Box::new(Assembly::new(limit)));
+        exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, limit)));
         let mode = Mode::Events {
             splitter: Splitter::default(),
             withhold_usage,
@@ -119,7 +127,7 @@ impl Relay {
 
     /// Relays an answer that is too large to hold, after its `beginning`.
     pub fn opaque(
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         beginning: Bytes,
         upstream: UpstreamBody,
         limits: Limits,
@@ -138,7 +146,11 @@ impl Relay {
         relay
     }
 
-    fn new(exchange: Exchange, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
+    fn new(mut exchange: Box<Exchange>, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
+        exchange.status_sent = match &mode {
+            Mode::Opaque { status, .. } => status.as_u16(),
+            Mode::Events { .. } => 200,
+        };
         exchange.worker.series.metrics.streams_open.inc();
         Box::new(Self {
             timer: Box::pin(tokio::time::sleep(limits.idle)),
@@ -266,6 +278,7 @@ impl Relay {
                 finished,
             } => {
                 let mut terminal = None;
+                let mut runs = Runs::new(data.clone(), ready);
                 splitter.push(data, |piece| {
                     if terminal.is_some() {
                         return;
@@ -274,7 +287,8 @@ impl Relay {
                         Piece::Opaque(bytes) => bytes,
                         Piece::Event(event) => match read_event(exchange, &event) {
                             EventKind::UsageOnly if *withhold_usage => return,
-                            EventKind::Done => {
+                            kind @ (EventKind::Done | EventKind::Failed) => {
+                                *failed |= kind == EventKind::Failed;
                                 exchange.content.response_bytes += event.len() as u64;
                                 terminal = Some(event);
                                 return;
@@ -287,8 +301,9 @@ impl Relay {
                         },
                     };
                     exchange.content.response_bytes += bytes.len() as u64;
-                    ready.push_back(bytes);
+                    runs.add(bytes);
                 });
+                runs.end();
                 if let Some(terminal) = terminal {
                     *finished = true;
                     let failed = *failed;
@@ -306,11 +321,14 @@ impl Relay {
                 let last = std::mem::take(last);
                 self.hold(last, false, Then::End);
             }
-            Mode::Events { failed, .. } => {
+            Mode::Events { splitter, failed, .. } => {
+                // Some compatible providers send a finish reason and no `[DONE]`, or leave out its blank line.
+                let tail = splitter.finish();
+                let done = !tail.is_empty() && read_event(&mut self.exchange, &tail) == EventKind::Done;
                 let failed = *failed;
-                // Some compatible providers send a finish reason and no `[DONE]`.
-                if failed || !self.exchange.facts().finish_reason.is_empty() {
-                    self.hold(Bytes::new(), failed, Then::End);
+                if failed || done || !self.exchange.facts().finish_reason.is_empty() {
+                    self.exchange.content.response_bytes += tail.len() as u64;
+                    self.hold(tail, failed, Then::End);
                 } else {
                     self.fail(&broken());
                 }
@@ -340,11 +358,11 @@ impl Relay {
         };
         let ticket = self
             .exchange
-            .record(answer::outcome_of(error.code), status, Some(error.code));
+            .record(finish::outcome_of(error.code), status, Some(error.code));
         let flushed = self.exchange.worker.recorder.flushed(ticket);
         let (last, then) = match &self.mode {
             Mode::Opaque { .. } => (Bytes::new(), Then::Break),
-            Mode::Events { .. } => (Bytes::from(format!("data: {}\n\n", error.to_json())), Then::End),
+            Mode::Events { .. } => (error_event(self.exchange.call.kind, error), Then::End),
         };
         self.phase = Phase::Holding(flushed, last, then);
     }
@@ -363,6 +381,60 @@ impl Relay {
         }
         self.exchange.take_facts();
     }
+}
+
+/// Puts events that came in one piece, and all leave, back into one piece: a frame of its own for each would be sent as a
+/// chunk of its own.
+struct Runs<'a> {
+    chunk: Bytes,
+    /// The part of `chunk` that is to leave next.
+    run: Range<usize>,
+    ready: &'a mut VecDeque<Bytes>,
+}
+
+impl<'a> Runs<'a> {
+    fn new(chunk: Bytes, ready: &'a mut VecDeque<Bytes>) -> Self {
+        Self {
+            chunk,
+            run: 0..0,
+            ready,
+        }
+    }
+
+    fn add(&mut self, bytes: Bytes) {
+        let start = (bytes.as_ptr() as usize).wrapping_sub(self.chunk.as_ptr() as usize);
+        let is_part = start
+            .checked_add(bytes.len())
+            .is_some_and(|end| end <= self.chunk.len());
+        if !is_part {
+            // It was put together from this chunk and earlier ones.
+            self.end();
+            self.ready.push_back(bytes);
+        } else if start == self.run.end && !self.run.is_empty() {
+            self.run.end += bytes.len();
+        } else {
+            self.end();
+            self.run = start..start + bytes.len();
+        }
+    }
+
+    fn end(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        if !run.is_empty() {
+            self.ready.push_back(self.chunk.slice(run));
+        }
+    }
+}
+
+/// The error as the stream's last event, in the form of the call.
+///
+/// Source: <https://platform.openai.com/docs/api-reference/responses-streaming/error> for responses.
+fn error_event(call: Call, error: &ApiError) -> Bytes {
+    if call == Call::Responses {
+        let data = json!({"type": "error", "code": error.code.as_str(), "message": error.message, "param": null});
+        return Bytes::from(format!("event: error\ndata: {data}\n\n"));
+    }
+    Bytes::from(format!("data: {}\n\n", error.to_json()))
 }
 
 /// Reads one event into the exchange.

@@ -62,6 +62,7 @@ impl Source {
             endpoint: text(),
             streaming: n64() % 2 == 0,
             request_model: text(),
+            model: text(),
             response_model: text(),
             provider: text(),
             target: text(),

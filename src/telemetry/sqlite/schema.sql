@@ -27,6 +27,7 @@ CREATE TABLE exchanges (
     endpoint TEXT NOT NULL,
     streaming INTEGER NOT NULL,
     request_model TEXT NOT NULL,
+    model TEXT NOT NULL,
     response_model TEXT NOT NULL,
     provider TEXT NOT NULL,
     target TEXT NOT NULL,

@@ -124,7 +124,7 @@ impl Sql {
             ("prompt_id", &filter.prompt),
             ("variant", &filter.variant),
             ("environment", &filter.environment),
-            ("request_model", &filter.model),
+            ("model", &filter.model),
             ("outcome", &filter.outcome),
             ("unit", &filter.unit),
         ];

@@ -111,7 +111,7 @@ impl GroupBy {
             Self::Version => sql.push("toInt64(version)"),
             Self::Variant => sql.push("variant"),
             Self::Environment => sql.push("environment"),
-            Self::Model => sql.push("request_model"),
+            Self::Model => sql.push("model"),
             Self::Provider => sql.push("provider"),
             Self::Outcome => sql.push("outcome"),
             Self::Tag(name) if sqlite => sql.push_with(

@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS rollup_minute
     version UInt32,
     variant LowCardinality(String),
     environment LowCardinality(String),
+    endpoint LowCardinality(String),
     model LowCardinality(String),
     provider LowCardinality(String),
     requests SimpleAggregateFunction(sum, UInt64),
@@ -23,7 +24,7 @@ CREATE TABLE IF NOT EXISTS rollup_minute
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)
-ORDER BY (prompt_id, environment, minute, version, variant, model, provider)
+ORDER BY (prompt_id, environment, minute, version, variant, endpoint, model, provider)
 SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS rollup_minute_of_exchanges TO rollup_minute AS
@@ -33,7 +34,8 @@ SELECT
     version,
     variant,
     environment,
-    request_model AS model,
+    endpoint,
+    model,
     provider,
     count() AS requests,
     countIf(outcome != 'ok') AS errors,
@@ -49,4 +51,4 @@ SELECT
     sum(exchanges.total_tokens) AS total_tokens,
     sum(exchanges.cost_nanodollars) AS cost_nanodollars
 FROM exchanges
-GROUP BY minute, prompt_id, version, variant, environment, model, provider;
+GROUP BY minute, prompt_id, version, variant, environment, endpoint, model, provider;

@@ -1,0 +1,250 @@
+//! The process ends: killed under load, asked to under load, with streams open.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use promptgate::telemetry::Store;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Mock, Process, config_text, read_all, until};
+
+const CONNECTIONS: usize = 32;
+const ROUNDS: usize = 3;
+/// Answers that a round's clients have before the kill.
+const ANSWERS_A_ROUND: usize = 400;
+
+/// A mock and a folder with a configuration, whose text `change` has changed.
+fn prepare(change: impl FnOnce(String) -> String) -> (Mock, TempDir) {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    let text = change(config_text(folder.path(), &mock.url()));
+    std::fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    (mock, folder)
+}
+
+fn body(model: &str, streamed: bool) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": streamed})
+}
+
+async fn send(process: &Process, key: &str, body: &Value) -> reqwest::Result<Response> {
+    let url = format!("http://{}/v1/chat/completions", process.data);
+    reqwest::Client::new()
+        .post(url)
+        .bearer_auth(key)
+        .json(body)
+        .send()
+        .await
+}
+
+fn id_of(response: &Response) -> String {
+    response.headers()["x-request-id"].to_str().unwrap().to_owned()
+}
+
+/// Sends until the gateway is gone; notes the id of each answer that came whole.
+async fn hammer(url: String, key: String, connection: usize, complete: Arc<Mutex<Vec<String>>>) {
+    let http = reqwest::Client::new();
+    let model = "mock-model?tokens=3";
+    for n in 0.. {
+        let streamed = (n + connection).is_multiple_of(3);
+        let Ok(response) = http
+            .post(&url)
+            .bearer_auth(&key)
+            .json(&body(model, streamed))
+            .send()
+            .await
+        else {
+            return;
+        };
+        assert_eq!(response.status(), 200);
+        let id = id_of(&response);
+        let Ok(text) = response.text().await else { return };
+        // The end of a stream may be cut off without an error of the connection.
+        if !streamed || text.ends_with("data: [DONE]\n\n") {
+            complete.lock().unwrap().push(id);
+        }
+    }
+}
+
+async fn stored(folder: &Path) -> Vec<Value> {
+    let store = Store::sqlite(&folder.join("telemetry.db"));
+    let records = read_all(&store).await;
+    store.close().await;
+    records
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_under_load_loses_no_answered_request_and_stores_none_twice() {
+    let (_mock, folder) = prepare(|text| text);
+    let complete = Arc::new(Mutex::new(Vec::new()));
+    let mut key = None;
+    for round in 1..=ROUNDS {
+        let process = Process::serve(folder.path());
+        let key = match &key {
+            Some(key) => String::clone(key),
+            None => key.insert(process.new_key().await).clone(),
+        };
+        let url = format!("http://{}/v1/chat/completions", process.data);
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|n| tokio::spawn(hammer(url.clone(), key.clone(), n, Arc::clone(&complete))))
+            .collect();
+        until("enough answers came", async || {
+            (complete.lock().unwrap().len() >= round * ANSWERS_A_ROUND).then_some(())
+        })
+        .await;
+        process.kill();
+        for client in clients {
+            client.await.unwrap();
+        }
+    }
+    let process = Process::serve(folder.path());
+    process.terminate();
+    assert_eq!(process.wait().code(), Some(0));
+    let records = stored(folder.path()).await;
+    let ids: BTreeSet<&str> = records
+        .iter()
+        .map(|record| record["exchange_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), records.len(), "some are stored twice");
+    let complete = complete.lock().unwrap();
+    let lost: Vec<_> = complete.iter().filter(|id| !ids.contains(id.as_str())).collect();
+    assert!(
+        lost.is_empty(),
+        "{} of {} are lost: {lost:?}",
+        lost.len(),
+        complete.len()
+    );
+    // What was answered but not read, or about to be; no more than that.
+    assert!(
+        records.len() <= complete.len() + ROUNDS * CONNECTIONS,
+        "{} records",
+        records.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_open_streams_finish_and_loses_nothing() {
+    let (mock, folder) = prepare(|text| text);
+    let process = Process::serve(folder.path());
+    let key = process.new_key().await;
+    let mut open = Vec::new();
+    for n in 0..8 {
+        let model = format!("mock-model?tokens=20&chunk-interval=25ms&seed={n}");
+        let mut response = send(&process, &key, &body(&model, true)).await.unwrap();
+        let first = response.chunk().await.unwrap().expect("a first chunk");
+        open.push((id_of(&response), first, response));
+    }
+    let late = body("mock-model?latency=400ms", false);
+    let slow = send(&process, &key, &late);
+    let stopping = async {
+        mock.reaches("requests", 9).await;
+        process.terminate();
+    };
+    let (slow, ()) = tokio::join!(slow, stopping);
+    let slow = slow.unwrap();
+    let mut sent = BTreeSet::from([id_of(&slow)]);
+    assert_eq!(slow.status(), 200);
+    slow.bytes().await.expect("a whole answer");
+    for (id, first, response) in open {
+        let rest = response.bytes().await.expect("a whole stream");
+        let text = String::from_utf8([first, rest].concat()).unwrap();
+        assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+        sent.insert(id);
+    }
+    assert_eq!(process.wait().code(), Some(0));
+    let records = stored(folder.path()).await;
+    assert!(records.iter().all(|record| record["outcome"] == "ok"), "{records:?}");
+    let ids: BTreeSet<String> = records
+        .iter()
+        .map(|r| r["exchange_id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((ids, records.len()), (sent, 9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_aborts_what_is_open_at_the_deadline_and_records_it() {
+    let (mock, folder) = prepare(|text| text.replace("drain = \"10s\"", "drain = \"300ms\""));
+    let process = Process::serve(folder.path());
+    let key = process.new_key().await;
+    // Over HTTP/1.1 and over HTTP/2: a stream that has begun, and a request that waits for its head.
+    let begun = send(&process, &key, &body("mock-model?stall=3", true)).await.unwrap();
+    let mut sent = BTreeSet::from([id_of(&begun)]);
+    let waiting = tokio::spawn({
+        let (url, key) = (format!("http://{}/v1/chat/completions", process.data), key.clone());
+        let request = reqwest::Client::new().post(url).bearer_auth(key);
+        request.json(&body("mock-model?stall=head", false)).send()
+    });
+    let stream = tokio::net::TcpStream::connect(&process.data).await.unwrap();
+    let (mut http2, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = |body: Value| {
+        hyper::Request::post(format!("http://{}/v1/chat/completions", process.data))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap()
+    };
+    let begun2 = http2
+        .send_request(request(body("mock-model?stall=3", true)))
+        .await
+        .unwrap();
+    sent.insert(begun2.headers()["x-request-id"].to_str().unwrap().to_owned());
+    let waiting2 = tokio::spawn(http2.send_request(request(body("mock-model?stall=head", false))));
+    mock.reaches("requests", 4).await;
+
+    process.terminate();
+    assert_eq!(process.wait().code(), Some(0));
+    assert!(begun.bytes().await.is_err(), "a cut stream looks complete");
+    assert!(
+        begun2.into_body().collect().await.is_err(),
+        "a cut stream looks complete"
+    );
+    assert!(waiting.await.unwrap().is_err() && waiting2.await.unwrap().is_err());
+    // How the connection ended is not what this is about.
+    let _ = connection.await;
+    let records = stored(folder.path()).await;
+    let outcomes: Vec<&Value> = records.iter().map(|record| &record["outcome"]).collect();
+    assert_eq!(outcomes, ["aborted"; 4]);
+    let ids: BTreeSet<String> = records
+        .iter()
+        .map(|r| r["exchange_id"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(sent.is_subset(&ids));
+    mock.reaches("cancelled", 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_serves_what_was_published_before() {
+    let (_mock, folder) = prepare(|text| text);
+    let process = Process::serve(folder.path());
+    let key = process.new_key().await;
+    process
+        .admin(Method::POST, "/prompts", &json!({"id": "a/b"}))
+        .await
+        .expect(201);
+    let content = json!({"content": {"text": "hi", "model": "mock-model?echo"}, "message": "first"});
+    process
+        .admin(Method::POST, "/prompts/a/b/versions", &content)
+        .await
+        .expect(201);
+    let split = json!({"split": [{"variant": "control", "version": 1, "weight": 100}], "message": "live"});
+    let deployed = process
+        .admin(Method::PUT, "/prompts/a/b/deployments/production", &split)
+        .await;
+    let generation = deployed.expect(200).json()["generation"].to_string();
+    process.kill();
+    let process = Process::serve(folder.path());
+    let answer = send(&process, &key, &json!({"prompt": {"id": "a/b"}})).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["x-promptgate-generation"], *generation);
+    tokio::time::timeout(Duration::from_secs(30), answer.bytes())
+        .await
+        .unwrap()
+        .unwrap();
+}
