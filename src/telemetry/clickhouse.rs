@@ -6,10 +6,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`sink`] | one batch, one INSERT a table, exactly once |
+//! | `sink` | one batch, one INSERT a table, exactly once |
 //! | [`schema`] | numbered migrations, under a lock |
-//! | [`store`] | reading back |
-//! | [`error`] | what a failure says about the fate of an INSERT |
+//! | `store` | reading back |
+//! | `error` | what a failure says about the fate of an INSERT |
 
 mod error;
 pub mod schema;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use promptgate::telemetry::{ExchangeFilter, GroupBy, SinkOptions, StatsQuery, Store, Telemetry};
 use serde_json::Value;
 
-use super::support::{DEADLINE, Database, START, feedback, on_worker, record, start};
+use super::records::{START, feedback, record};
+use super::support::{DEADLINE, Database, on_worker, start};
 
 const COUNT: u64 = 600;
 

@@ -7,6 +7,7 @@
 mod agreement;
 mod gateway;
 mod outage;
+mod records;
 mod schema;
 mod sink;
 mod support;

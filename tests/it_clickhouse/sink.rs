@@ -4,7 +4,8 @@ use promptgate::telemetry::clickhouse::ClickHouseSink;
 use promptgate::telemetry::row::{encode_exchange, encode_feedback};
 use promptgate::telemetry::sink::{Batch, Stored};
 
-use super::support::{DEADLINE, Database, feedback, on_worker, record, record_range};
+use super::records::{feedback, record};
+use super::support::{DEADLINE, Database, on_worker, record_range};
 
 const DAY: u64 = 86_400;
 
