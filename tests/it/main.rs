@@ -3,6 +3,8 @@
 //! [`support::TestGateway`] starts it in process, [`support::Process`] as the real binary; behind both is the mock provider.
 //! Files are topics. Everything waits for conditions with a deadline, and listens on ports the system picks.
 
+mod calls;
+mod commands;
 mod demo;
 mod input;
 mod kill;

@@ -24,7 +24,7 @@ async fn requests_sent_are_listed_and_counted_by_the_control_plane() {
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nworkers = 2\n\
          [registry]\nurl = \"sqlite:{}\"\n[telemetry]\nspool_dir = {:?}\nseal_after = \"50ms\"\n\
          [[providers]]\nname = \"mock\"\nkind = \"openai\"\nbase_url = \"http://{}/v1\"\n\
-         [[models]]\nname = \"mock-model\"\ntargets = [{{ provider = \"mock\" }}]\n",
+         [[models]]\nname = \"mock-model*\"\ntargets = [{{ provider = \"mock\" }}]\n",
         path("registry.db"),
         path("spool"),
         mock.local_addr(),
@@ -63,6 +63,13 @@ async fn requests_sent_are_listed_and_counted_by_the_control_plane() {
         last = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
         answer.bytes().await.unwrap();
     }
+    refused_and_left(
+        &http,
+        &api,
+        &format!("http://{}", app.data_address),
+        key["key"].as_str().unwrap(),
+    )
+    .await;
     let scored = http
         .post(format!("http://{}/v1/feedback", app.data_address))
         .bearer_auth(key["key"].as_str().unwrap())
@@ -70,7 +77,7 @@ async fn requests_sent_are_listed_and_counted_by_the_control_plane() {
     assert_eq!(scored.send().await.unwrap().status(), StatusCode::OK);
 
     until("all are recorded", async || {
-        get("/stats").await.1["groups"][0]["requests"].as_u64() >= Some(60)
+        get("/stats").await.1["groups"][0]["requests"].as_u64() >= Some(80)
     })
     .await;
     until("feedback is recorded", async || {
@@ -87,10 +94,11 @@ async fn requests_sent_are_listed_and_counted_by_the_control_plane() {
     assert_eq!(
         figures,
         [
+            (&json!("client_disconnected"), &json!("mock-model*"), &json!(5)),
             // The call that brought the feedback is an exchange as well.
             (&json!("ok"), &json!(""), &json!(1)),
-            (&json!("ok"), &json!("mock-model"), &json!(50)),
-            (&json!("rejected"), &json!(""), &json!(10))
+            (&json!("ok"), &json!("mock-model*"), &json!(50)),
+            (&json!("rejected"), &json!(""), &json!(25))
         ]
     );
     let (_, page) = get("/exchanges?outcome=rejected&limit=4").await;
@@ -116,7 +124,56 @@ async fn requests_sent_are_listed_and_counted_by_the_control_plane() {
         assert_eq!(get(wrong).await.0, StatusCode::BAD_REQUEST, "{wrong}");
     }
     assert_eq!(app.stop().await.unshipped_segments, 0);
-    assert_eq!(database.counts().await, (61, 61, 61));
+    assert_eq!(database.counts().await, (81, 81, 81));
     database.drop().await;
     mock.stop();
+}
+
+/// Sends 20 more requests: of a stranger (401), for a prompt that is not there (404), without its variable (422), and five
+/// whose caller leaves while the answer is streamed.
+async fn refused_and_left(http: &Client, api: &str, data: &str, key: &str) {
+    let admin = async |path: &str, body: Value| {
+        let answer = http
+            .post(format!("{api}{path}"))
+            .bearer_auth(TOKEN)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    };
+    admin("/prompts", json!({"id": "greet"})).await;
+    let content = json!({"text": "Hi {{ name }}", "model": "mock-model"});
+    admin(
+        "/prompts/greet/versions",
+        json!({"content": content, "message": "first"}),
+    )
+    .await;
+    let chat = async |key: &str, body: Value| {
+        let request = http
+            .post(format!("{data}/v1/chat/completions"))
+            .bearer_auth(key)
+            .json(&body);
+        request.send().await.unwrap()
+    };
+    for _ in 0..5 {
+        let stranger = chat("pg_nobody", json!({"model": "mock-model", "messages": []})).await;
+        let nowhere = chat(key, json!({"prompt": {"id": "nope"}})).await;
+        let lacking = chat(key, json!({"prompt": {"id": "greet", "version": 1}})).await;
+        assert_eq!(
+            [stranger.status(), nowhere.status(), lacking.status()].map(|s| s.as_u16()),
+            [401, 404, 422]
+        );
+        let slow = json!({"role": "user", "content": "slowly"});
+        let body = json!({"model": "mock-model?chunk-interval=50ms&tokens=500", "stream": true, "messages": [slow]});
+        let mut left = http
+            .post(format!("{data}/v1/chat/completions"))
+            .bearer_auth(key)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert!(left.chunk().await.unwrap().is_some());
+        drop(left);
+    }
 }

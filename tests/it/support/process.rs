@@ -26,7 +26,7 @@ pub fn promptgate(args: &[&str]) -> Command {
 pub struct Process {
     child: Child,
     pub data: String,
-    control: String,
+    pub control: String,
     http: reqwest::Client,
 }
 

@@ -1,0 +1,148 @@
+//! The commands over the control plane, as the real binary runs them.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{ADMIN_TOKEN, Mock, Process, config_text, promptgate, until};
+
+/// Runs a command against a gateway; returns what it printed, as JSON.
+fn run(gateway: &Process, args: &[&str]) -> Value {
+    let output = command(gateway, args).arg("--json").output().expect("the binary runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args:?} printed no JSON"))
+}
+
+/// Runs a command for a person; returns its exit code and all that it printed.
+fn read(gateway: &Process, args: &[&str]) -> (i32, String) {
+    let output = command(gateway, args).output().expect("the binary runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+fn command(gateway: &Process, args: &[&str]) -> std::process::Command {
+    let mut command = promptgate(args);
+    command
+        .env("PROMPTGATE_URL", format!("http://{}", gateway.control))
+        .env("PROMPTGATE_TOKEN", ADMIN_TOKEN);
+    command
+}
+
+fn file(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+const FIRST: &str = "
+messages:
+  - role: system
+    content: |
+      Be brief.
+      Be kind.
+  - {role: user, content: '{{ question }}'}
+variables: {question: {type: string}}
+model: mock-model
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prompt_goes_from_a_file_to_live_and_back_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    let first = file(folder.path(), "first.yaml", FIRST);
+    let second = file(folder.path(), "second.yaml", &FIRST.replace("brief", "very brief"));
+    let broken = file(
+        folder.path(),
+        "broken.yaml",
+        "messages: [{role: user, content: '{{ a|shout }}'}]",
+    );
+
+    run(
+        &gateway,
+        &["prompt", "create", "support/greet", "--description", "d", "--tag", "t"],
+    );
+    assert_eq!(
+        run(&gateway, &["prompt", "push", "support/greet", &first, "-m", "one"])["version"],
+        1
+    );
+    assert_eq!(
+        run(&gateway, &["prompt", "push", "support/greet", &second, "-m", "two"])["version"],
+        2
+    );
+    let (code, text) = read(&gateway, &["prompt", "push", "support/greet", &broken, "-m", "three"]);
+    assert!(
+        code == 1 && text.contains("shout") && text.contains("messages[0].content"),
+        "{code} {text}"
+    );
+    let (_, diff) = read(&gateway, &["prompt", "diff", "support/greet"]);
+    assert!(diff.contains("-Be brief.\n+Be very brief.\n Be kind."), "{diff}");
+
+    run(
+        &gateway,
+        &[
+            "deploy",
+            "support/greet",
+            "production",
+            "--split",
+            "control=1:80,b=2:20",
+        ],
+    );
+    let live = run(&gateway, &["deploy", "support/greet", "production", "--version", "2"]);
+    assert_eq!(
+        live["split"],
+        json!([{"variant": "control", "version": 2, "weight": 100.0}])
+    );
+    let back = run(&gateway, &["rollback", "support/greet", "production", "-m", "no"]);
+    assert_eq!(
+        (&back["kind"], &back["split"][1]["version"]),
+        (&json!("rollback"), &json!(2))
+    );
+    let listed = run(&gateway, &["prompt", "list"]);
+    assert_eq!(listed["items"][0]["live"]["production"]["split"][0]["weight"], 80.0);
+    let (_, shown) = read(&gateway, &["prompt", "show", "support/greet:2"]);
+    assert!(shown.contains("Be very brief.\nBe kind."), "{shown}");
+
+    let key = run(&gateway, &["keys", "create", "app", "--no-raw"]);
+    let body = json!({"prompt": {"id": "support/greet", "variables": {"question": "?"}}});
+    let http = reqwest::Client::new();
+    let answer = http.request(Method::POST, format!("http://{}/v1/chat/completions", gateway.data));
+    let answer = answer
+        .bearer_auth(key["key"].as_str().unwrap())
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let exchange = until("the exchange is listed", async || {
+        let listed = run(&gateway, &["exchanges", "list", "--prompt", "support/greet"]);
+        listed["items"].as_array().and_then(|items| items.first().cloned())
+    })
+    .await;
+    assert_eq!(exchange["exchange_id"], id.as_str());
+    assert_eq!(run(&gateway, &["exchanges", "show", &id])["prompt_id"], "support/greet");
+    let stats = run(
+        &gateway,
+        &[
+            "stats",
+            "--group-by",
+            "prompt,variant",
+            "--where",
+            "prompt=support/greet",
+        ],
+    );
+    assert_eq!(
+        (&stats["items"][0]["requests"], &stats["items"][0]["prompt"]),
+        (&json!(1), &json!("support/greet"))
+    );
+    let (code, table) = read(&gateway, &["stats"]);
+    assert!(code == 0 && table.contains("support/greet"), "{table}");
+
+    run(&gateway, &["keys", "revoke", key["id"].as_str().unwrap()]);
+    assert!(run(&gateway, &["keys", "list"])["items"][0]["revoked_at"].is_string());
+    let (code, text) = read(&gateway, &["prompt", "show", "nope"]);
+    assert!(code == 1 && text.contains("\"nope\""), "{code} {text}");
+}
