@@ -92,7 +92,7 @@ PROMPTS = {
         ],
         "live": _EVERYWHERE,
     },
-    # The version has a tool, and the model calls the first one it is given.
+    # The version has a tool, which callers may replace; the model calls the first one it is given.
     "support/weather": {
         "versions": [
             {
@@ -100,6 +100,7 @@ PROMPTS = {
                 "variables": _QUESTION,
                 "model": "mock-model?tool-call",
                 "tools": [_tool("saved_weather")],
+                "overrides": ["tools"],
             }
         ],
         "live": _EVERYWHERE,
