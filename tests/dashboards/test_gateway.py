@@ -9,7 +9,7 @@ import allowed
 import grafana
 import promql
 from processes import tool
-from traffic import MODEL, PROMPT
+from traffic import MODEL, PROMPT, ROUTED
 
 NAME = "gateway"
 QUERIES = list(grafana.queries(NAME))
@@ -23,7 +23,7 @@ def selection(prometheus, name):
     instances = prometheus.api("label/instance/values", **{"match[]": "promptgate_build_info"})
     choices = {
         "all": {"prompt": grafana.ALL, "model": grafana.ALL, "instance": grafana.ALL},
-        "one": {"prompt": [PROMPT], "model": [MODEL, "mock-model?*"], "instance": instances},
+        "one": {"prompt": [PROMPT], "model": ROUTED, "instance": instances},
     }
     return grafana.Selection(name, prometheus.since, prometheus.until, {**choices[name], "instance!all": instances})
 

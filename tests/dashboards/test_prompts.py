@@ -2,7 +2,7 @@
 
 import allowed
 import grafana
-from traffic import ENVIRONMENT, MODEL, OTHER_PROMPT, PROMPT
+from traffic import ENVIRONMENT, OTHER_PROMPT, PROMPT, ROUTED
 
 NAME = "prompts-and-variants"
 QUERIES = list(grafana.queries(NAME))
@@ -12,7 +12,7 @@ ANNOTATIONS = [query for query in QUERIES if query.kind == "annotation"]
 NUMBER = ("UInt", "Int", "Float", "Decimal", "Nullable(UInt", "Nullable(Int", "Nullable(Float")
 CHOICES = {
     "all": {"prompt": grafana.ALL, "environment": grafana.ALL, "model": grafana.ALL, "bucket": "1m"},
-    "one": {"prompt": [PROMPT], "environment": [ENVIRONMENT], "model": [MODEL], "bucket": "5m"},
+    "one": {"prompt": [PROMPT], "environment": [ENVIRONMENT], "model": ROUTED, "bucket": "5m"},
 }
 
 
@@ -52,7 +52,7 @@ def _legend(panel, query):
 
 
 def test_every_variable_has_values(recorded, result, subtests):
-    wanted = {"prompt": {PROMPT, OTHER_PROMPT}, "environment": {ENVIRONMENT}, "model": {MODEL}}
+    wanted = {"prompt": {PROMPT, OTHER_PROMPT}, "environment": {ENVIRONMENT}, "model": set(ROUTED)}
     for query in VARIABLES:
         with subtests.test(str(query)):
             _, rows = run(recorded, query, CHOICES["all"])

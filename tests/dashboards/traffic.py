@@ -10,6 +10,8 @@ from processes import Refused, http as call, wait_for
 
 PROMPT, OTHER_PROMPT = "support/greet", "docs/summary"
 ENVIRONMENT, MODEL = "production", "mock-model"
+#: The configured names of the models that requests of the prompts are routed to: the failing ones go by a pattern.
+ROUTED = [MODEL, "mock-model?*"]
 #: Versions of the prompt whose model fails, for those who name them.
 FAILING = {3: ("mock-model?status=500", 500), 4: ("mock-model?status=400", 400)}
 _QUESTION = {"question": {"type": "string", "maxLength": 400}}
