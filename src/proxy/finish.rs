@@ -132,6 +132,7 @@ impl Exchange {
             variables_truncated,
             request_truncated,
             response_truncated: keep_content && (response_truncated || assembly_truncated),
+            capture: if keep_content { "full" } else { "metadata" },
         };
         self.worker.recorder.exchange(&record)
     }
