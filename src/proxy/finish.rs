@@ -15,8 +15,8 @@ impl Exchange {
     pub fn record(&mut self, outcome: Outcome, status: u16, error: Option<ErrorCode>) -> Ticket {
         self.recorded = true;
         self.upstream_ended();
-        let usage = self.call.facts.usage.unwrap_or_default();
-        let cost = self.cost(usage);
+        let (usage, estimated_by) = self.usage(outcome);
+        let cost = self.cost(&usage);
         let total = self.started.elapsed();
         let upstream = self.times.upstream.unwrap_or_default();
         let overhead = total.saturating_sub(upstream).saturating_sub(self.times.body);
@@ -26,6 +26,7 @@ impl Exchange {
                 endpoint: self.endpoint,
                 outcome,
                 usage,
+                estimated_by,
                 cost_nanodollars: cost,
                 total,
                 overhead,
@@ -122,8 +123,8 @@ impl Exchange {
             output_tokens: usage.output,
             reasoning_tokens: usage.reasoning,
             total_tokens: usage.total,
-            tokens_estimated: false,
-            cost_nanodollars: cost,
+            tokens_estimated: estimated_by.is_some(),
+            cost_nanodollars: cost.unwrap_or(0),
             request_bytes: self.content.request_bytes,
             response_bytes: self.content.response_bytes,
             variables,
@@ -136,20 +137,23 @@ impl Exchange {
         self.worker.recorder.exchange(&record)
     }
 
-    fn cost(&self, usage: Usage) -> u64 {
-        if usage == Usage::default() {
-            return 0;
+    /// Nano-dollars; `None` if tokens were used and their price is not known.
+    ///
+    /// A model that the table does not know by the name it was called by (a deployment, an alias) may be known by the one it
+    /// answers with.
+    fn cost(&self, usage: &Usage) -> Option<u64> {
+        if *usage == Usage::default() {
+            return Some(0);
         }
-        if let Some(rates) = &self.call.rates {
-            let (input, cached, output) = (usage.input.into(), usage.cached_input.into(), usage.output.into());
-            return rates.cost(input, cached, output);
-        }
+        let call = &self.call;
         let prices = &self.worker.settings.prices;
-        let seconds = self.started_at / 1_000_000;
-        let (input, cached, output) = (usage.input.into(), usage.cached_input.into(), usage.output.into());
-        prices
-            .cost(&self.call.upstream_model, seconds, input, cached, output)
-            .unwrap_or(0)
+        let at = self.started_at / 1_000_000;
+        let listed = |model: &str| prices.rates(model, at);
+        let rates = call
+            .rates
+            .or_else(|| listed(&call.upstream_model))
+            .or_else(|| listed(&call.facts.model))?;
+        Some(rates.cost(usage))
     }
 
     fn labels(&self) -> Labels<'_> {

@@ -16,3 +16,4 @@ mod rules;
 mod streams;
 mod support;
 mod tls;
+mod tokens;
