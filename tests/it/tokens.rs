@@ -7,7 +7,7 @@ use promptgate::tokenizer::{self, Method};
 use reqwest::Method as Verb;
 use serde_json::{Value, json};
 
-use crate::support::{Mock, Process, TestGateway, Wire, config_text, content_of, head, until};
+use crate::support::{Mock, Process, TestGateway, Wire, config_text, content_of, head, scripted, until};
 
 const QUESTION: &str = "Tell me about gateways, please.";
 
@@ -130,6 +130,33 @@ async fn stream_cut_anywhere_is_estimated_only_until_its_usage_came() {
         } else {
             assert_estimated(&record, input_tokens(), tokens_of(&content_of(answer.text())));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_that_runs_along_is_completed_when_the_stream_breaks_off() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    let chunk = |text: &str, output: u64| {
+        let usage = json!({"prompt_tokens": 9, "completion_tokens": output, "total_tokens": 9 + output});
+        let choices = json!([{"index": 0, "delta": {"content": text}}]);
+        format!(
+            "data: {}\n\n",
+            json!({"id": "c", "model": "mock-model", "choices": choices, "usage": usage})
+        )
+    };
+    vocabulary().await;
+    // What the provider had counted of "one two three", and what is recorded.
+    for (counted, output) in [(1, tokens_of("one two three")), (7, 7)] {
+        let stream = chunk("one", 1) + &chunk(" two three", counted);
+        let url = scripted(format!("{HEAD}{stream}")).await;
+        let gateway = TestGateway::with(|config| config.providers[0].base_url = url.parse().unwrap()).await;
+        let answer = gateway.chat(streamed("mock-model")).await.expect(200);
+        let record = gateway.record(answer.id()).await;
+        assert_eq!(record["outcome"], "upstream_error");
+        assert_eq!(record["tokens_estimated"], true, "{record}");
+        let found = (number(&record, "input_tokens"), number(&record, "output_tokens"));
+        assert_eq!(found, (9, output), "{record}");
+        assert_eq!(number(&record, "total_tokens"), 9 + output);
     }
 }
 
