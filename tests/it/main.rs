@@ -12,6 +12,7 @@ mod layering;
 mod plain;
 mod publish;
 mod records;
+mod roles;
 mod rules;
 mod streams;
 mod support;
