@@ -46,6 +46,8 @@ enum Command {
     Tokens(remote::users::TokensArgs),
     /// Show whose token this is, and what it may do
     Whoami(remote::users::WhoamiArgs),
+    /// See who changed what, prove that the log is whole, export it
+    Audit(remote::audit::Args),
     /// Look into what was recorded
     Exchanges(remote::exchanges::Args),
     /// Follow exchanges as they are recorded
@@ -74,6 +76,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Users(args) => remote::users::run(args),
         Command::Tokens(args) => remote::users::tokens(args),
         Command::Whoami(args) => remote::users::whoami(args),
+        Command::Audit(args) => remote::audit::run(args),
         Command::Exchanges(args) => remote::exchanges::run(args),
         Command::Tail(args) => remote::exchanges::tail(args),
         Command::Stats(args) => remote::stats::run(args),

@@ -37,7 +37,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use crate::domain::version::Problem;
 
-pub use audit::AuditEntry;
+pub use audit::{AuditEntry, AuditFilter, AuditVerification};
 pub use change::{Actor, By};
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
 pub use deployments::{Deployment, DeploymentKind};
@@ -178,6 +178,28 @@ impl Registry {
         let writer = pool(1).connect_with(options.clone()).await?;
         schema::migrate(&writer).await?;
         let reader = pool(READERS).connect_with(options).await?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Opens the database only to read it, beside a running gateway or without one: for looking at the audit log.
+    ///
+    /// # Errors
+    /// When there is no such file, or its schema is not this program's.
+    pub async fn open_read_only(url: &str) -> Result<Self, RegistryError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|why| RegistryError::InvalidField {
+                field: "registry.url",
+                message: format!("{url:?}: {why}"),
+            })?
+            .read_only(true)
+            .busy_timeout(PATIENCE);
+        let reader = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await?;
+        schema::require_present(&reader).await?;
+        let writer = reader.clone();
         Ok(Self { reader, writer })
     }
 

@@ -3,6 +3,7 @@
 mod diff;
 mod table;
 
+pub mod audit;
 pub mod deploy;
 pub mod exchanges;
 pub mod keys;
