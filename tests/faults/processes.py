@@ -194,10 +194,10 @@ class Gateway:
         self.database = name.replace("-", "_")
         values = {
             "drain": "10s", "sink": "clickhouse", "seal_after": "200ms", "telemetry": "", "idle": "60s",
-            "provider": stage.mock.url, "clickhouse": clickhouse, "folder": self.folder, "spool": self.spool,
+            "provider": stage.mock.url, "log": "info", "clickhouse": clickhouse, "folder": self.folder, "spool": self.spool,
             "database": self.database, "key_env": PROVIDER_KEY_ENV, "prefix": [],
         } | settings
-        self.prefix = values.pop("prefix")
+        self.prefix, self.log_level = values.pop("prefix"), values.pop("log")
         self.config = self.folder / "gateway.toml"
         self.config.write_text(CONFIG.format(**values))
         self.process, self.key = None, None
@@ -205,7 +205,7 @@ class Gateway:
     def spawn(self):
         """Starts the process without waiting for anything."""
         environment = {
-            PROVIDER_KEY_ENV: PROVIDER_KEY, "PROMPTGATE_ADMIN_TOKEN": TOKEN, "RUST_LOG": "info", "NO_COLOR": "1",
+            PROVIDER_KEY_ENV: PROVIDER_KEY, "PROMPTGATE_ADMIN_TOKEN": TOKEN, "RUST_LOG": self.log_level, "NO_COLOR": "1",
         }
         command = [*self.prefix, self.stage.binary, "serve", "--config", self.config]
         self.process = Process(self.stage, self.name, command, environment)
