@@ -17,13 +17,13 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Sink};
+use crate::config::{self, Config, Sink};
 use crate::domain::price::PriceTable;
 use crate::metrics::Metrics;
 use crate::proxy::Settings;
 use crate::registry::Registry;
 use crate::snapshot::{Cell, Pinned, Publisher, Routing, Snapshot};
-use crate::telemetry::{SinkOptions, Store, Telemetry, TelemetryOptions};
+use crate::telemetry::{Durability, SinkOptions, Store, Telemetry, TelemetryOptions};
 
 pub use gauges::Gauges;
 
@@ -105,7 +105,12 @@ impl App {
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot start a worker thread")?;
         let ready = Arc::new(AtomicBool::new(true));
-        let gauges = Gauges::new(Arc::clone(&metrics), Arc::clone(&publisher), telemetry.stats());
+        let gauges = Gauges::new(
+            Arc::clone(&metrics),
+            Arc::clone(&publisher),
+            telemetry.stats(),
+            telemetry.watch(),
+        );
         let plane = control::Plane {
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
@@ -170,6 +175,13 @@ async fn start_telemetry(
     let options = TelemetryOptions {
         spool_dir: config.telemetry.spool_dir.clone(),
         seal_after: config.telemetry.seal_after,
+        durability: match config.telemetry.durability {
+            config::Durability::Process => Durability::Process,
+            config::Durability::Disk => Durability::Disk,
+            config::Durability::Relaxed => Durability::Relaxed,
+        },
+        max_bytes: config.telemetry.spool_max_bytes,
+        min_free_bytes: config.telemetry.spool_min_free,
         sink: match &config.telemetry.sink {
             Sink::Sqlite { path } => SinkOptions::Sqlite { path: path.clone() },
             Sink::ClickHouse(server) => SinkOptions::ClickHouse {

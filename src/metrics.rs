@@ -44,6 +44,8 @@ pub struct Metrics {
     pub snapshot_generation: IntGauge,
     pub snapshot_age_seconds: Gauge,
     pub spool_bytes: IntGauge,
+    pub spool_capacity_bytes: IntGauge,
+    pub spool_level: IntGauge,
     pub spool_oldest_record_age_seconds: Gauge,
     pub records: IntCounterVec,
     pub sink_insert_duration_seconds: Histogram,
@@ -102,6 +104,20 @@ impl Metrics {
                 IntGauge::new(
                     "promptgate_spool_bytes",
                     "Records on disk that the sink has not taken yet. Growing: the sink is down or too slow.",
+                ),
+            ),
+            spool_capacity_bytes: registered(
+                &shared,
+                IntGauge::new(
+                    "promptgate_spool_capacity_bytes",
+                    "Records that may wait on disk: the size cap, or what the disk has left. Shrinking: the disk is filling up.",
+                ),
+            ),
+            spool_level: registered(
+                &shared,
+                IntGauge::new(
+                    "promptgate_spool_level",
+                    "0: there is room. 1: from 80 % on, content is left out. 2: full, or not writable: records are lost or requests refused.",
                 ),
             ),
             spool_oldest_record_age_seconds: registered(

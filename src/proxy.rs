@@ -12,7 +12,8 @@
 //! finish    the record, before the last bytes leave
 //! ```
 //!
-//! [`exchange::Exchange`] is the context that goes along; its `Drop` records every exit that is not a return.
+//! [`exchange::Exchange`] is the context that goes along; its `Drop` records every exit that is not a return, and
+//! [`open_calls`] sees to those that a `kill -9` would lose.
 
 mod admit;
 mod answer;
@@ -22,6 +23,7 @@ mod feedback;
 mod finish;
 mod forward;
 mod models;
+mod open_calls;
 mod pipeline;
 mod reference;
 mod relay;
@@ -33,5 +35,6 @@ mod shape;
 mod worker;
 
 pub use body::Body;
+pub use open_calls::SWEEP_EVERY;
 pub use pipeline::serve;
 pub use worker::{Settings, Worker, WorkerParts};

@@ -9,6 +9,7 @@
 //! spool_dir/
 //!   lock                        held while a process uses the folder
 //!   pool/00000007.seg           spare files, preallocated
+//!   <boot>/<worker>-<n>.open     what is known of calls that take long; see [`open_log`]
 //!   <boot>/<worker>-<seq>.seg   segments; boot = start time and pid, sortable; seq unique and growing in a boot
 //!   dead/<boot>-<worker>-…      what could not be read or decoded, kept for people
 //! ```
@@ -27,17 +28,23 @@
 //! | [`disk`] | a worker's segments: writing, turning over, sealing |
 //! | [`pool`] | spare files, prepared ahead and recycled |
 //! | [`writer`] | a worker's buffer, its flusher, those who wait |
+//! | [`open_log`] | records that are not finished yet |
+//! | [`room`] | size cap, free disk, how full it is |
+//! | [`sync`] | group commit, for durability `disk` |
 //! | [`startup`] | lock, recovery of older boots |
 //! | [`stats`] | counters |
 
 mod disk;
 pub mod format;
 mod log_gate;
+mod open_log;
 mod pool;
 pub mod recover;
+mod room;
 mod segment;
 mod startup;
 mod stats;
+mod sync;
 mod writer;
 
 use std::fs::{self, File};
@@ -51,9 +58,23 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use log_gate::LogGate;
+pub use open_log::{KEY_LEN, Key};
+pub use room::{Level, Reservation};
 pub use segment::Sealed;
 pub use stats::{SpoolFigures, SpoolStats, WorkerStats};
-pub use writer::{Flushed, Ticket, Writer, WriterSeed};
+pub use writer::{Flushed, Refused, Ticket, Writer, WriterSeed};
+
+/// What a record survives once those who wait for it go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The end of the process, also by `kill -9`: it is in the kernel's hands.
+    #[default]
+    Process,
+    /// The loss of power: it is on the disk.
+    Disk,
+    /// Nothing: it is written a few milliseconds later.
+    Relaxed,
+}
 
 /// How a spool is opened.
 #[derive(Debug, Clone)]
@@ -66,8 +87,13 @@ pub struct SpoolOptions {
     pub workers: usize,
     /// Age at which a segment is sealed, from its first frame.
     pub seal_after: Duration,
-    /// Size of a segment file, header included.
+    /// Largest size of a segment file, header included; less where the cap or the disk is small.
     pub segment_bytes: u64,
+    /// Bytes of all files together.
+    pub max_bytes: u64,
+    /// Bytes left free on the disk, at most a tenth of it.
+    pub min_free_bytes: u64,
+    pub durability: Durability,
     /// Frames after which a segment is sealed.
     pub segment_frames: u32,
 }
@@ -82,6 +108,9 @@ impl SpoolOptions {
             workers,
             seal_after,
             segment_bytes: 32 << 20,
+            max_bytes: 16 << 30,
+            min_free_bytes: 0,
+            durability: Durability::Process,
             segment_frames: 50_000,
         }
     }
@@ -109,6 +138,9 @@ struct Shared {
     options: SpoolOptions,
     boot_folder: PathBuf,
     pool: Arc<pool::Pool>,
+    room: Arc<room::Room>,
+    /// Some with durability `disk`.
+    syncer: Option<sync::SyncThread>,
     stats: Arc<SpoolStats>,
     next_sequence: AtomicU64,
     /// Unbounded in name only: each descriptor of some 150 bytes stands for a file on disk, so the disk bounds it long
@@ -130,7 +162,7 @@ impl Spool {
     ///
     /// # Errors
     /// The folder is in use or cannot be used.
-    pub fn open(options: SpoolOptions) -> Result<(Self, mpsc::UnboundedReceiver<Sealed>), SpoolError> {
+    pub fn open(mut options: SpoolOptions) -> Result<(Self, mpsc::UnboundedReceiver<Sealed>), SpoolError> {
         let valid = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase() || b == b'-';
         if !(1..=format::BOOT_LEN_MAX).contains(&options.boot.len()) || !options.boot.bytes().all(valid) {
             return Err(SpoolError::BootName(options.boot));
@@ -146,8 +178,22 @@ impl Spool {
         let boot_folder = options.folder.join(&options.boot);
         fs::create_dir(&boot_folder).map_err(at(&boot_folder))?;
         let pool_folder = options.folder.join(startup::POOL);
-        let (pool, pool_thread) =
-            pool::Pool::start(pool_folder.clone(), options.segment_bytes, options.workers).map_err(at(&pool_folder))?;
+        let (workers, caps) = (options.workers, (options.max_bytes, options.min_free_bytes));
+        let sizes = (options.segment_bytes, workers);
+        let (room, segment_bytes) =
+            room::Room::new(&options.folder, caps, sizes, Arc::clone(&stats)).map_err(at(&options.folder))?;
+        options.segment_bytes = segment_bytes;
+        let room = Arc::new(room);
+        let (pool, pool_thread) = pool::Pool::start(pool_folder.clone(), segment_bytes, workers, Arc::clone(&room))
+            .map_err(at(&pool_folder))?;
+        let syncer = match options.durability {
+            Durability::Disk => {
+                let folders = vec![boot_folder.clone(), pool_folder.clone()];
+                let thread = sync::Syncer::start(folders, workers, Arc::clone(&stats));
+                Some(thread.map_err(at(&options.folder))?)
+            }
+            Durability::Process | Durability::Relaxed => None,
+        };
 
         let (sealed, receiver) = mpsc::unbounded_channel();
         for segment in recovered {
@@ -158,6 +204,8 @@ impl Spool {
             options,
             boot_folder,
             pool,
+            room,
+            syncer,
             stats,
             next_sequence: AtomicU64::new(0),
             sealed,
@@ -182,11 +230,35 @@ impl Spool {
         Arc::clone(&self.shared.stats)
     }
 
+    /// Tells how full it is, for as long as the process lives.
+    pub fn watch(&self) -> SpoolWatch {
+        SpoolWatch {
+            room: Arc::clone(&self.shared.room),
+        }
+    }
+
     /// What the shipper does with segments it is done with.
     pub fn disposal(&self) -> Disposal {
         Disposal {
             shared: Arc::clone(&self.shared),
         }
+    }
+}
+
+/// Tells how full a spool is.
+#[derive(Debug, Clone)]
+pub struct SpoolWatch {
+    room: Arc<room::Room>,
+}
+
+impl SpoolWatch {
+    pub fn level(&self) -> Level {
+        self.room.level(self.room.used())
+    }
+
+    /// Bytes of records that may be in it now.
+    pub fn capacity(&self) -> u64 {
+        self.room.capacity()
     }
 }
 

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use crate::spool::{Flushed, Ticket};
+pub use crate::spool::{Durability, Flushed, Reservation, SpoolWatch, Ticket};
 pub use recorder::{Recorder, RecorderSeed};
 pub use store::{ExchangeFilter, ExchangePage, GroupBy, Stats, StatsQuery, Store, StoreError, VariantSummary};
 
@@ -61,6 +61,11 @@ pub struct TelemetryOptions {
     pub spool_dir: PathBuf,
     /// Age at which a segment is sealed and shipped.
     pub seal_after: Duration,
+    pub durability: Durability,
+    /// Bytes of all segment files together.
+    pub max_bytes: u64,
+    /// Bytes left free on the disk.
+    pub min_free_bytes: u64,
     pub sink: SinkOptions,
     pub workers: usize,
     /// Takes the seconds the sink needed for each batch.
@@ -121,13 +126,16 @@ impl Telemetry {
             });
         };
         let boot = boot_name(jiff::Timestamp::now().as_microsecond(), std::process::id());
-        let spool_options = SpoolOptions::new(
+        let mut spool_options = SpoolOptions::new(
             options.spool_dir,
             boot,
             row::EXCHANGE_SCHEMA_ID,
             options.workers,
             options.seal_after,
         );
+        spool_options.durability = options.durability;
+        spool_options.max_bytes = options.max_bytes;
+        spool_options.min_free_bytes = options.min_free_bytes;
         let (spool, incoming) = Spool::open(spool_options)?;
         let (stop, stopped) = watch::channel(None);
         let stats = spool.stats();
@@ -166,6 +174,11 @@ impl Telemetry {
     /// Counters of the spool and the shipper.
     pub fn stats(&self) -> Arc<SpoolStats> {
         Arc::clone(&self.stats)
+    }
+
+    /// How full the spool is; None if nothing is recorded.
+    pub fn watch(&self) -> Option<SpoolWatch> {
+        self.recording.as_ref().map(|recording| recording.spool.watch())
     }
 
     /// Ships what is left and stops; returns how many sealed segments remain, which the next start ships. Close the

@@ -5,21 +5,29 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::metrics::Metrics;
 use crate::snapshot::Publisher;
-use crate::spool::SpoolStats;
+use crate::spool::{SpoolStats, SpoolWatch};
 
 /// Everything a scrape needs.
 pub struct Gauges {
     metrics: Arc<Metrics>,
     publisher: Arc<Publisher>,
     spool: Arc<SpoolStats>,
+    /// None if nothing is recorded.
+    watch: Option<SpoolWatch>,
 }
 
 impl Gauges {
-    pub fn new(metrics: Arc<Metrics>, publisher: Arc<Publisher>, spool: Arc<SpoolStats>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        publisher: Arc<Publisher>,
+        spool: Arc<SpoolStats>,
+        watch: Option<SpoolWatch>,
+    ) -> Self {
         Self {
             metrics,
             publisher,
             spool,
+            watch,
         }
     }
 
@@ -38,10 +46,18 @@ impl Gauges {
             .oldest_unshipped_at
             .map_or(0, |at| now.saturating_sub(at).max(0));
         metrics.spool_oldest_record_age_seconds.set(oldest as f64 / 1e6);
+        if let Some(watch) = &self.watch {
+            metrics.spool_capacity_bytes.set(watch.capacity() as i64);
+            metrics.spool_level.set(watch.level().number());
+        }
         for (stage, result, count) in [
             ("spool", "kept", figures.appended.saturating_sub(figures.lost)),
             ("spool", "lost", figures.lost),
+            ("spool", "dropped_full", figures.full),
+            ("spool", "shed", figures.shed),
             ("spool", "recovered", figures.recovered_frames),
+            ("spool", "recovered_open", figures.recovered_open),
+            ("spool", "write_error", figures.write_errors + figures.sync_errors),
             ("spool", "damaged", figures.damaged_frames),
             ("ship", "stored", figures.shipped),
             ("ship", "failed_attempt", figures.ship_errors),

@@ -30,10 +30,6 @@ const STACK_BYTES: usize = 4 << 20;
 /// How often series of versions no longer live are dropped.
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
 
-/// A timer that is always due before those of requests. tokio tells its event loop of a new earliest timer by a write to
-/// an eventfd, from the loop's own thread too: with this one there, no request pays for that.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
 /// What all workers share.
 #[derive(Clone)]
 pub struct Shared {
@@ -183,7 +179,9 @@ impl Connections {
     async fn run(mut self, mut inbox: mpsc::Receiver<TcpStream>, drain: Duration) {
         let mut stopped = self.stopped.clone();
         let mut retire = tokio::time::interval(RETIRE_EVERY);
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        // Its timer is due before those of requests: tokio tells its event loop of a new earliest timer by a write to an
+        // eventfd, from the loop's own thread too, which so no request pays for.
+        let mut sweep = tokio::time::interval(proxy::SWEEP_EVERY);
         loop {
             tokio::select! {
                 stream = inbox.recv() => match stream {
@@ -192,11 +190,19 @@ impl Connections {
                 },
                 Some(_) = self.tasks.join_next() => {}
                 _ = retire.tick() => self.worker.retire_series(),
-                _ = heartbeat.tick() => {}
+                _ = sweep.tick() => self.worker.sweep(),
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let worker = Rc::clone(&self.worker);
+        let ended = async {
+            loop {
+                tokio::select! {
+                    ended = self.tasks.join_next() => if ended.is_none() { break },
+                    _ = sweep.tick() => worker.sweep(),
+                }
+            }
+        };
         if tokio::time::timeout(drain, ended).await.is_err() {
             tracing::warn!(
                 open = self.tasks.len(),

@@ -29,6 +29,8 @@ pub struct Telemetry {
     pub spool_dir: PathBuf,
     /// Bytes of all segment files together.
     pub spool_max_bytes: u64,
+    /// Bytes that the spool leaves free on its disk, but not more than a tenth of it.
+    pub spool_min_free: u64,
     /// Age at which a segment goes to the sink, however small.
     pub seal_after: Duration,
 }
@@ -63,6 +65,10 @@ pub struct ClickHouse {
 pub enum Durability {
     /// The end of this process, also by `kill -9`; not the loss of power.
     Process,
+    /// The loss of power too: it is synced to the disk before its answer ends.
+    Disk,
+    /// Nothing: it is written a few milliseconds after its answer.
+    Relaxed,
 }
 
 /// What happens to a record when the spool is full.
@@ -70,6 +76,8 @@ pub enum Durability {
 pub enum WhenFull {
     /// It is dropped, counted and alarmed; requests go on.
     Drop,
+    /// There is none: requests that might leave one are refused with 503 before anything is forwarded.
+    Reject,
 }
 
 /// Which content is recorded.
@@ -93,6 +101,7 @@ impl Default for Telemetry {
             capture_max_field: MIB,
             spool_dir: PathBuf::from("data/spool"),
             spool_max_bytes: 16 * GIB,
+            spool_min_free: GIB,
             seal_after: Duration::from_secs(1),
         }
     }
@@ -127,10 +136,10 @@ impl Telemetry {
         ];
         let durabilities = [
             ("process", Some(Durability::Process)),
-            ("disk", None),
-            ("relaxed", None),
+            ("disk", Some(Durability::Disk)),
+            ("relaxed", Some(Durability::Relaxed)),
         ];
-        let fates = [("drop", Some(WhenFull::Drop)), ("reject", None)];
+        let fates = [("drop", Some(WhenFull::Drop)), ("reject", Some(WhenFull::Reject))];
         let captures = [("full", Some(Capture::Full)), ("metadata", Some(Capture::Metadata))];
 
         let default = Telemetry::default();
@@ -149,6 +158,7 @@ impl Telemetry {
             capture_max_field: r.size("capture_max_field", default.capture_max_field, 256..=64 * MIB),
             spool_dir: r.path("spool_dir", "data/spool").unwrap_or(default.spool_dir),
             spool_max_bytes: r.size("spool_max_bytes", default.spool_max_bytes, MIB..=1024 * 1024 * GIB),
+            spool_min_free: r.size("spool_min_free", default.spool_min_free, 0..=1024 * 1024 * GIB),
             seal_after: r.duration("seal_after", default.seal_after, SEAL_AFTER),
         }
     }

@@ -123,6 +123,8 @@ pub enum ErrorCode {
     Unavailable,
     /// 503: this node has not reached the asked generation in time.
     GenerationNotReached,
+    /// 503: there is no room to record the request, and `telemetry.when_full` is `reject`.
+    RecordingFull,
     /// 504: the provider did not answer in time.
     UpstreamTimeout,
 }
@@ -160,6 +162,7 @@ impl ErrorCode {
         Self::UpstreamInvalid,
         Self::Unavailable,
         Self::GenerationNotReached,
+        Self::RecordingFull,
         Self::UpstreamTimeout,
     ];
 
@@ -197,6 +200,7 @@ impl ErrorCode {
             Self::UpstreamInvalid => ("upstream_invalid", 502, UpstreamUnavailable),
             Self::Unavailable => ("unavailable", 503, Overloaded),
             Self::GenerationNotReached => ("generation_not_reached", 503, Overloaded),
+            Self::RecordingFull => ("recording_full", 503, Overloaded),
             Self::UpstreamTimeout => ("upstream_timeout", 504, ErrorKind::UpstreamTimeout),
         }
     }

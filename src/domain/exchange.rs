@@ -144,6 +144,22 @@ pub struct ExchangeRecord<'a> {
     pub response_truncated: bool,
 }
 
+impl ExchangeRecord<'_> {
+    /// Whether it holds any captured content.
+    pub fn has_content(&self) -> bool {
+        !(self.variables.is_empty() && self.request.is_empty() && self.response.is_empty())
+    }
+
+    /// Leaves out the content, and says so.
+    pub fn without_content(mut self) -> Self {
+        self.variables_truncated |= !self.variables.is_empty();
+        self.request_truncated |= !self.request.is_empty();
+        self.response_truncated |= !self.response.is_empty();
+        (self.variables, self.request, self.response) = (b"", b"", b"");
+        self
+    }
+}
+
 /// A score attached to an exchange.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FeedbackRecord<'a> {

@@ -56,7 +56,8 @@ pub async fn admit(
             .param(MIN_GENERATION_HEADER)
         })?;
         if snapshot.generation < wanted {
-            reach(&exchange.worker, wanted).await?;
+            let worker = std::rc::Rc::clone(&exchange.worker);
+            exchange.while_open(reach(&worker, wanted)).await?;
             snapshot = exchange.worker.cell.load();
             exchange.state = State::of(&snapshot);
         }
@@ -112,7 +113,7 @@ pub async fn read_body(exchange: &mut Exchange, headers: &HeaderMap, body: Incom
     let announced = announced(headers);
     let started = Instant::now();
     let reading = tokio::time::timeout(settings.request_body_timeout, collect(body, announced, limit));
-    let body = match reading.await {
+    let body = match exchange.while_open(reading).await {
         Ok(body) => body?,
         Err(_) => {
             let seconds = settings.request_body_timeout.as_secs_f64();
@@ -139,7 +140,7 @@ pub async fn read_body(exchange: &mut Exchange, headers: &HeaderMap, body: Incom
 /// Reads the body of a refused request and throws it away: closing while the caller still sends would reset the
 /// connection, and the answer with it.
 pub async fn discard(exchange: &mut Exchange, headers: &HeaderMap, mut body: Incoming) {
-    let settings = &exchange.worker.settings;
+    let settings = Arc::clone(&exchange.worker.settings);
     let limit = settings.max_request_body.saturating_mul(DISCARD_FACTOR);
     // Who expects to be told to continue does not send before that.
     if headers.contains_key(EXPECT) || announced(headers).is_some_and(|length| length > limit) {
@@ -155,7 +156,8 @@ pub async fn discard(exchange: &mut Exchange, headers: &HeaderMap, mut body: Inc
         }
     };
     // Whoever takes longer learns from the connection's end that something is wrong.
-    let _ = tokio::time::timeout(settings.request_body_timeout, reading).await;
+    let reading = tokio::time::timeout(settings.request_body_timeout, reading);
+    let _ = exchange.while_open(reading).await;
     exchange.times.body = started.elapsed();
 }
 

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::open_calls::Place;
 use super::worker::Worker;
 use crate::domain::error::ErrorCode;
 use crate::domain::exchange::Outcome;
@@ -47,6 +48,8 @@ pub struct Exchange {
     /// The status of a head that has been handed to the caller; 0 before that.
     pub status_sent: u16,
     pub(super) recorded: bool,
+    /// Among the worker's open calls.
+    pub(super) place: Place,
 }
 
 /// Which table answered.
@@ -180,6 +183,7 @@ impl Exchange {
             times: Times::default(),
             status_sent: 0,
             recorded: false,
+            place: Place::default(),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Last stage: the record and the metrics of an exchange, made once.
 
+use std::time::Duration;
+
 use super::exchange::{Captured, Exchange};
+use super::open_calls::NOTED_CONTENT_BYTES;
 use super::series::{Labels, Observation};
 use crate::config::Capture;
 use crate::domain::error::{ErrorCode, ErrorKind};
@@ -15,30 +18,57 @@ impl Exchange {
     pub fn record(&mut self, outcome: Outcome, status: u16, error: Option<ErrorCode>) -> Ticket {
         self.recorded = true;
         self.upstream_ended();
-        let usage = self.call.facts.usage.unwrap_or_default();
-        let cost = self.cost(usage);
-        let total = self.started.elapsed();
-        let upstream = self.times.upstream.unwrap_or_default();
-        let overhead = total.saturating_sub(upstream).saturating_sub(self.times.body);
+        let end = self.end(outcome, status, error);
         self.worker.series.observe(
             &self.labels(),
             &Observation {
                 endpoint: self.endpoint,
                 outcome,
-                usage,
-                cost_nanodollars: cost,
-                total,
-                overhead,
+                usage: end.usage,
+                cost_nanodollars: end.cost,
+                total: end.total,
+                overhead: end.overhead,
                 upstream: self.times.upstream,
                 first_token: self.times.first_token,
             },
         );
+        let limit = self.worker.settings.capture_max_field;
+        let ticket = self.with_record(&end, limit, |record| self.worker.recorder.exchange(record));
+        self.no_longer_open();
+        ticket
+    }
+
+    /// Encodes what is known of an exchange that is not over, as the record it leaves if this process dies now.
+    pub(super) fn open_row(&self) -> Vec<u8> {
+        let limit = self.worker.settings.capture_max_field.min(NOTED_CONTENT_BYTES);
+        let end = self.end(Outcome::Aborted, self.status_sent, None);
+        self.with_record(&end, limit, |record| {
+            record.response = b"";
+            record.response_truncated = record.response_bytes > 0;
+            self.worker.recorder.encode_open(record)
+        })
+    }
+
+    fn end(&self, outcome: Outcome, status: u16, error: Option<ErrorCode>) -> End {
+        let usage = self.call.facts.usage.unwrap_or_default();
+        let total = self.started.elapsed();
+        let upstream = self.times.upstream.unwrap_or_default();
+        End {
+            outcome,
+            status,
+            error,
+            usage,
+            cost: self.cost(usage),
+            total,
+            upstream,
+            overhead: total.saturating_sub(upstream).saturating_sub(self.times.body),
+        }
+    }
+
+    /// Builds the record, with at most `limit` bytes of each field of content, and hands it on.
+    fn with_record<R>(&self, end: &End, limit: usize, then: impl FnOnce(&mut ExchangeRecord<'_>) -> R) -> R {
         let keep_content = self.worker.settings.capture == Capture::Full;
-        let limit = if keep_content {
-            self.worker.settings.capture_max_field
-        } else {
-            0
-        };
+        let limit = if keep_content { limit } else { 0 };
         let assembled;
         let (response, assembly_truncated): (&[u8], bool) = match &self.content.response {
             Captured::Nothing => (b"", false),
@@ -69,7 +99,8 @@ impl Exchange {
                 error: attempt.error,
             })
             .collect();
-        let record = ExchangeRecord {
+        let usage = end.usage;
+        let mut record = ExchangeRecord {
             exchange_id: self.id,
             started_at: self.started_at,
             node: &self.worker.settings.node,
@@ -105,17 +136,17 @@ impl Exchange {
             target: attempts.last().map_or("", |attempt| attempt.target),
             attempts,
             cache_status: "",
-            outcome: outcome.as_str(),
-            error_kind: error_kind(outcome, error),
-            error_code: error.map_or("", ErrorCode::as_str),
-            status_code: status,
+            outcome: end.outcome.as_str(),
+            error_kind: error_kind(end.outcome, end.error),
+            error_code: end.error.map_or("", ErrorCode::as_str),
+            status_code: end.status,
             finish_reason: &call.facts.finish_reason,
             response_id: &call.facts.id,
             upstream_request_id: &call.upstream_request_id,
-            total_us: micros(total),
-            upstream_us: micros(upstream),
+            total_us: micros(end.total),
+            upstream_us: micros(end.upstream),
             time_to_first_token_us: self.times.first_token.map_or(0, micros),
-            overhead_us: micros(overhead),
+            overhead_us: micros(end.overhead),
             queue_us: 0,
             input_tokens: usage.input,
             cached_input_tokens: usage.cached_input,
@@ -123,7 +154,7 @@ impl Exchange {
             reasoning_tokens: usage.reasoning,
             total_tokens: usage.total,
             tokens_estimated: false,
-            cost_nanodollars: cost,
+            cost_nanodollars: end.cost,
             request_bytes: self.content.request_bytes,
             response_bytes: self.content.response_bytes,
             variables,
@@ -133,7 +164,7 @@ impl Exchange {
             request_truncated,
             response_truncated: keep_content && (response_truncated || assembly_truncated),
         };
-        self.worker.recorder.exchange(&record)
+        then(&mut record)
     }
 
     fn cost(&self, usage: Usage) -> u64 {
@@ -165,6 +196,19 @@ impl Exchange {
     }
 }
 
+/// How an exchange ended, and what that comes to.
+struct End {
+    outcome: Outcome,
+    status: u16,
+    error: Option<ErrorCode>,
+    usage: Usage,
+    /// Nano-dollars.
+    cost: u64,
+    total: Duration,
+    upstream: Duration,
+    overhead: Duration,
+}
+
 /// Which outcome an error of ours means.
 pub fn outcome_of(code: ErrorCode) -> Outcome {
     match code.kind() {
@@ -192,6 +236,6 @@ fn cut(bytes: &[u8], limit: usize) -> (&[u8], bool) {
     }
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
 }

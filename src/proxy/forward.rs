@@ -58,7 +58,7 @@ pub async fn forward(
         error: "cancelled",
     });
     let pool = std::rc::Rc::clone(&exchange.worker.pool);
-    let sent = pool.send(endpoint, request).await;
+    let sent = exchange.while_open(pool.send(endpoint, request)).await;
     let status = sent.as_ref().map_or(0, |response| response.status().as_u16());
     let error = match &sent {
         Ok(response) if is_redirect(response.status()) => "redirect",

@@ -50,7 +50,7 @@ pub async fn relay(mut exchange: Box<Exchange>, attempted: Attempted, withhold_u
         *response.body_mut() = Body::Relay(Relay::events(exchange, body, limits, withhold_usage));
         return response;
     }
-    match read_whole(body, &limits).await {
+    match exchange.while_open(read_whole(body, &limits)).await {
         Read::Whole(bytes) => whole(exchange, response, bytes).await,
         Read::Large(beginning, body) => {
             answer::describe(&exchange, response.headers_mut());

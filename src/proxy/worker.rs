@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::open_calls::OpenCalls;
 use super::series::Series;
 use crate::config::{Auth, Capture, Config};
 use crate::domain::price::PriceTable;
@@ -65,6 +66,7 @@ pub struct Worker {
     pub(super) series: Series,
     pub(super) settings: Arc<Settings>,
     pub(super) pool: Rc<Pool>,
+    pub(super) open_calls: OpenCalls,
     /// Ids must be hard to guess, so the generator is seeded by the system and cryptographic.
     random: RefCell<rand::rngs::StdRng>,
     /// Picks targets; need not be hard to guess.
@@ -82,6 +84,7 @@ impl Worker {
             recorder: parts.recorder,
             settings: parts.settings,
             pool: Rc::default(),
+            open_calls: OpenCalls::default(),
             random: RefCell::new(rand::rngs::StdRng::from_rng(&mut system)),
             dice: RefCell::new(SmallRng::from_rng(&mut system)),
             stopping: StdCell::new(false),
@@ -105,6 +108,12 @@ impl Worker {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Notes the calls that take long; to be called every [`SWEEP_EVERY`](super::SWEEP_EVERY).
+    pub fn sweep(&self) {
+        self.recorder.refresh();
+        self.open_calls.sweep(&self.recorder);
     }
 
     /// Drops the series of versions that are no longer live and were not used lately.

@@ -12,6 +12,7 @@ use super::format::{HEADER_LEN, Header, Salt, count_frames, stamp};
 use super::log_gate::LogGate;
 use super::segment::Segment;
 use super::stats::WorkerStats;
+use super::sync::Written;
 
 /// Pause after a segment could not be opened; records in between are lost (and counted) without another try, so that a
 /// full disk does not also slow the answers.
@@ -25,6 +26,8 @@ pub struct Disk {
     segment: Option<Segment>,
     seal_at: Option<Instant>,
     retry_open_at: Option<Instant>,
+    /// What is to be synced, for durability `disk`.
+    written: Written,
     gate: LogGate,
 }
 
@@ -36,6 +39,7 @@ impl Disk {
             segment: None,
             seal_at: None,
             retry_open_at: None,
+            written: Written::default(),
             gate: LogGate::default(),
         }
     }
@@ -43,6 +47,26 @@ impl Disk {
     /// When the open segment is due; None if none is open.
     pub fn seal_at(&self) -> Option<Instant> {
         self.seal_at
+    }
+
+    /// Returns what was written since the last call, for the syncer.
+    pub fn take_written(&mut self) -> Written {
+        std::mem::take(&mut self.written)
+    }
+
+    /// Counts a record that is not kept since the spool is full.
+    pub fn refuse_full(&mut self) {
+        self.stats().full.fetch_add(1, Relaxed);
+        self.lose(1);
+        if let Some(suppressed) = self.gate.pass() {
+            let room = &self.shared.room;
+            tracing::error!(
+                used_bytes = room.used(),
+                capacity_bytes = room.capacity(),
+                suppressed,
+                "the spool is full, records are being lost; is the sink down? see telemetry.spool_max_bytes"
+            );
+        }
     }
 
     /// Counts a record that no segment has room for.
@@ -87,6 +111,10 @@ impl Disk {
             }
             match segment.write(&batch[at..at + len], frames) {
                 Ok(()) => {
+                    let file = Arc::clone(segment.file());
+                    if self.shared.syncer.is_some() {
+                        self.written.files.push(file);
+                    }
                     self.stats().written_bytes.fetch_add(len as u64, Relaxed);
                     (at, retried) = (at + len, false);
                 }
@@ -132,12 +160,15 @@ impl Disk {
         match Segment::open(&shared.pool, &shared.boot_folder, shared.options.segment_bytes, header) {
             Ok(segment) => {
                 self.segment = Some(segment);
+                self.written.renamed = true;
+                self.shared.room.set_broken(false);
                 self.seal_at = Some(now + shared.options.seal_after);
                 self.retry_open_at = None;
                 self.stats().written_bytes.fetch_add(HEADER_LEN as u64, Relaxed);
                 self.stats().open_since.store(created_at, Relaxed);
             }
             Err(error) => {
+                self.shared.room.set_broken(true);
                 self.retry_open_at = Some(now + OPEN_RETRY_AFTER);
                 self.stats().write_errors.fetch_add(1, Relaxed);
                 if let Some(suppressed) = self.gate.pass() {

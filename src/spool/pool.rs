@@ -16,9 +16,10 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::format::HEADER_LEN;
 use super::log_gate::LogGate;
+use super::room::Room;
 
-/// Pause after a file could not be created, before the thread tries again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often the thread looks at the disk, and tries again to create a file that could not be created.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A preallocated file in the pool folder; its content is stale or zeros.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub struct Pool {
     ready: usize,
     /// Above this many a returned file is deleted.
     limit: usize,
+    room: Arc<Room>,
     shelf: Mutex<Shelf>,
     changed: Condvar,
 }
@@ -59,7 +61,12 @@ impl Pool {
     ///
     /// # Errors
     /// The folder cannot be created or read, or no thread can be started.
-    pub fn start(folder: PathBuf, segment_bytes: u64, workers: usize) -> io::Result<(Arc<Pool>, PoolThread)> {
+    pub fn start(
+        folder: PathBuf,
+        segment_bytes: u64,
+        workers: usize,
+        room: Arc<Room>,
+    ) -> io::Result<(Arc<Pool>, PoolThread)> {
         fs::create_dir_all(&folder)?;
         let limit = (2 * workers + 2).max(4);
         let mut shelf = Shelf {
@@ -86,6 +93,7 @@ impl Pool {
             segment_bytes,
             ready: workers.max(1),
             limit,
+            room,
             shelf: Mutex::new(shelf),
             changed: Condvar::new(),
         });
@@ -152,22 +160,30 @@ impl Pool {
         let mut gate = LogGate::default();
         let mut shelf = self.shelf();
         while !shelf.closed {
-            if shelf.spares.len() >= self.ready {
-                shelf = self.changed.wait(shelf).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
+            let spares = shelf.spares.len();
             drop(shelf);
-            let created = self.create();
+            self.room.measure(spares as u64 * self.segment_bytes);
+            let created = (spares < self.ready).then(|| self.create());
             shelf = self.shelf();
             match created {
-                Ok(spare) => shelf.spares.push(spare),
-                Err(error) => {
+                Some(Ok(spare)) => {
+                    self.room.set_broken(false);
+                    shelf.spares.push(spare);
+                    continue;
+                }
+                // The next segment finds out whether it can be created.
+                None => {}
+                Some(Err(error)) => {
+                    // With a spare at hand records can still be kept.
+                    self.room.set_broken(shelf.spares.is_empty());
                     if let Some(suppressed) = gate.pass() {
                         tracing::warn!(%error, suppressed, folder = %self.folder.display(), "cannot prepare a spool segment");
                     }
-                    let waited = self.changed.wait_timeout(shelf, RETRY_AFTER);
-                    shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
+            }
+            if !shelf.closed {
+                let waited = self.changed.wait_timeout(shelf, LOOK_EVERY);
+                shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::format::{HEADER_LEN, Header, SEAL_AT, Seal, encode_header, encode_seal};
 use super::pool::Pool;
@@ -75,7 +76,7 @@ impl Sealed {
 /// The segment a worker writes to.
 #[derive(Debug)]
 pub struct Segment {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     header: Header,
     /// Bytes the file has room for, header included.
@@ -100,7 +101,7 @@ impl Segment {
         match fs::rename(&spare.path, &path) {
             Ok(()) => {
                 return Ok(Self {
-                    file: spare.file,
+                    file: Arc::new(spare.file),
                     path,
                     header,
                     capacity,
@@ -115,12 +116,16 @@ impl Segment {
         spare.file.write_all_at(&encode_header(&header), 0)?;
         fs::rename(&spare.path, &path)?;
         Ok(Self {
-            file: spare.file,
+            file: Arc::new(spare.file),
             path,
             header,
             capacity,
             seal,
         })
+    }
+
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
     }
 
     pub fn header(&self) -> &Header {
@@ -164,6 +169,6 @@ impl Segment {
     }
 }
 
-fn segment_path(folder: &Path, worker: u32, sequence: u64) -> PathBuf {
+pub fn segment_path(folder: &Path, worker: u32, sequence: u64) -> PathBuf {
     folder.join(format!("{worker}-{sequence:08}.seg"))
 }

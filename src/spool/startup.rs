@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::SpoolError;
 use super::format::{HEADER_LEN, HeaderError, SEAL_AT, decode_header, encode_seal};
+use super::open_log::{self, recover_logs};
 use super::recover::recover;
 use super::segment::Sealed;
 use super::stats::SpoolStats;
@@ -49,9 +50,22 @@ pub fn recover_folder(folder: &Path, stats: &SpoolStats) -> Result<Vec<Sealed>, 
         if !boot.is_dir() || name == DEAD || name == POOL {
             continue;
         }
+        let mut segments = Vec::new();
+        let mut logs = Vec::new();
         for path in entries(&boot)? {
+            match path.extension().and_then(|ending| ending.to_str()) {
+                Some(open_log::EXTENSION) => {
+                    logs.push(path);
+                    continue;
+                }
+                Some(open_log::UNFINISHED) => {
+                    remove(&path)?;
+                    continue;
+                }
+                _ => {}
+            }
             match recover_file(&path, &name, stats) {
-                Ok(Some(sealed)) => found.push(sealed),
+                Ok(Some(sealed)) => segments.push(sealed),
                 Ok(None) => remove(&path)?,
                 Err(Unusable::Header(error)) => {
                     tracing::error!(%error, path = %path.display(), "spool segment cannot be read, moved to dead/");
@@ -62,6 +76,15 @@ pub fn recover_folder(folder: &Path, stats: &SpoolStats) -> Result<Vec<Sealed>, 
                 Err(Unusable::Io(source)) => return Err(SpoolError::Folder { path, source }),
             }
         }
+        let aborted = recover_logs(&boot, logs, &segments).map_err(|source| SpoolError::Folder {
+            path: boot.clone(),
+            source,
+        })?;
+        for sealed in &aborted {
+            stats.recovered_open.fetch_add(u64::from(sealed.frames), Relaxed);
+        }
+        found.append(&mut segments);
+        found.extend(aborted);
         // Fails while segments are in it, which is what is wanted.
         let _ = fs::remove_dir(&boot);
     }

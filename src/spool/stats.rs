@@ -13,6 +13,10 @@ pub struct WorkerStats {
     pub lost: AtomicU64,
     /// Of the lost: larger than a whole segment.
     pub too_large: AtomicU64,
+    /// Of the lost: the spool was full.
+    pub full: AtomicU64,
+    /// Records kept without their content, since there was little room.
+    pub shed: AtomicU64,
     /// Batches written; one a tick at most.
     pub flushes: AtomicU64,
     pub write_errors: AtomicU64,
@@ -31,6 +35,8 @@ pub struct SpoolStats {
     pub recovered_bytes: AtomicU64,
     pub recovered_segments: AtomicU64,
     pub recovered_frames: AtomicU64,
+    /// Of those: calls that were open when an earlier process died.
+    pub recovered_open: AtomicU64,
     /// Segments in which frames are missing or damaged.
     pub damaged_segments: AtomicU64,
     /// Frames known to be missing from sealed segments.
@@ -49,6 +55,10 @@ pub struct SpoolStats {
     pub backlog: AtomicU64,
     /// When the oldest of those was begun, µs since the epoch; 0 without any.
     pub backlog_since: AtomicI64,
+    /// Rounds of the syncer; 0 unless durability is `disk`.
+    pub syncs: AtomicU64,
+    /// Rounds in which a file could not be synced.
+    pub sync_errors: AtomicU64,
 }
 
 /// The sums at one moment.
@@ -57,18 +67,23 @@ pub struct SpoolFigures {
     pub appended: u64,
     pub lost: u64,
     pub too_large: u64,
+    pub full: u64,
+    pub shed: u64,
     pub flushes: u64,
     pub write_errors: u64,
     pub sealed_segments: u64,
     pub recycled_segments: u64,
     pub recovered_segments: u64,
     pub recovered_frames: u64,
+    pub recovered_open: u64,
     pub damaged_segments: u64,
     pub damaged_frames: u64,
     pub shipped: u64,
     pub shipped_segments: u64,
     pub ship_errors: u64,
     pub dead_segments: u64,
+    pub syncs: u64,
+    pub sync_errors: u64,
     /// Sealed segments that wait for the sink.
     pub backlog_segments: u64,
     /// Bytes in segments that are not shipped yet.
@@ -85,30 +100,40 @@ impl SpoolStats {
         }
     }
 
+    /// Header and payload bytes in segments that are not shipped yet.
+    pub fn unshipped_bytes(&self) -> u64 {
+        let written: u64 = self.workers.iter().map(|w| w.written_bytes.load(Relaxed)).sum();
+        let begun = written + self.recovered_bytes.load(Relaxed);
+        begun.saturating_sub(self.released_bytes.load(Relaxed))
+    }
+
     /// Sums the counters. The figures are of about the same moment, not of exactly one.
     pub fn figures(&self) -> SpoolFigures {
         let sum = |of: fn(&WorkerStats) -> &AtomicU64| self.workers.iter().map(|w| of(w).load(Relaxed)).sum::<u64>();
-        let released = self.released_bytes.load(Relaxed);
-        let begun = sum(|w| &w.written_bytes) + self.recovered_bytes.load(Relaxed);
         let open = self.workers.iter().map(|w| w.open_since.load(Relaxed));
         SpoolFigures {
             appended: sum(|w| &w.appended),
             lost: sum(|w| &w.lost),
             too_large: sum(|w| &w.too_large),
+            full: sum(|w| &w.full),
+            shed: sum(|w| &w.shed),
             flushes: sum(|w| &w.flushes),
             write_errors: sum(|w| &w.write_errors),
             sealed_segments: sum(|w| &w.sealed),
             recycled_segments: self.recycled.load(Relaxed),
             recovered_segments: self.recovered_segments.load(Relaxed),
             recovered_frames: self.recovered_frames.load(Relaxed),
+            recovered_open: self.recovered_open.load(Relaxed),
             damaged_segments: self.damaged_segments.load(Relaxed),
             damaged_frames: self.damaged_frames.load(Relaxed),
             shipped: self.shipped.load(Relaxed),
             shipped_segments: self.shipped_segments.load(Relaxed),
             ship_errors: self.ship_errors.load(Relaxed),
             dead_segments: self.dead_segments.load(Relaxed),
+            syncs: self.syncs.load(Relaxed),
+            sync_errors: self.sync_errors.load(Relaxed),
             backlog_segments: self.backlog.load(Relaxed),
-            unshipped_bytes: begun.saturating_sub(released),
+            unshipped_bytes: self.unshipped_bytes(),
             oldest_unshipped_at: open
                 .chain([self.backlog_since.load(Relaxed)])
                 .filter(|at| *at != 0)

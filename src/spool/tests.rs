@@ -29,7 +29,8 @@ fn on_worker<F: Future>(test: F) -> F::Output {
 }
 
 fn append(writer: &Writer, payload: &str) -> Ticket {
-    writer.append(KIND, |b| b.extend_from_slice(payload.as_bytes()))
+    let appended = writer.append(KIND, |b| b.extend_from_slice(payload.as_bytes()));
+    appended.unwrap_or_else(|why| writer.lose(why))
 }
 
 fn payloads(sealed: &Sealed) -> Vec<String> {
@@ -134,7 +135,7 @@ fn writer_full_segment_goes_on_in_the_next() {
         let tickets: Vec<Ticket> = wanted.iter().map(|p| append(&writer, p)).collect();
         writer.flushed(tickets[99]).await;
         let refused = writer.append(KIND, |b| b.resize(64 << 10, 1));
-        writer.flushed(refused).await;
+        writer.flushed(refused.unwrap_or_else(|why| writer.lose(why))).await;
         writer.close().await;
         let late = append(&writer, "after close");
         assert!(writer.is_flushed(late));

@@ -368,10 +368,10 @@ fn shipper_poison_segment_goes_to_dead_and_the_next_is_shipped() {
         LocalSet::new().block_on(&runtime, async {
             let writer = spool.writer_seed(0).start();
             if payload == b"no such row" {
-                writer.append(kind, |out| out.extend_from_slice(&row));
+                writer.append(kind, |out| out.extend_from_slice(&row)).unwrap();
             }
             writer
-                .flushed(writer.append(kind, |out| out.extend_from_slice(payload)))
+                .flushed(writer.append(kind, |out| out.extend_from_slice(payload)).unwrap())
                 .await;
         });
     }

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use promptgate::spool::recover::recover;
 use promptgate::telemetry::Store;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{Mock, Process, config_text, read_all, until};
 
@@ -125,6 +127,80 @@ async fn kill_9_under_load_loses_no_answered_request_and_stores_none_twice() {
         "{} records",
         records.len()
     );
+}
+
+/// Frames in the logs of open calls under a spool folder.
+fn noted_as_open(spool: &Path) -> usize {
+    let folders = std::fs::read_dir(spool).unwrap().map(|entry| entry.unwrap().path());
+    let files = folders.filter(|path| path.is_dir()).flat_map(|folder| {
+        let files = std::fs::read_dir(folder).unwrap();
+        files.map(|entry| entry.unwrap().path())
+    });
+    let logs = files.filter(|path| path.extension().is_some_and(|ending| ending == "open"));
+    let frames = logs.map(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        recover(&bytes).map_or(0, |log| log.frames.len())
+    });
+    frames.sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_leaves_calls_over_a_second_as_aborted_and_finished_ones_as_they_ended() {
+    let (mock, folder) = prepare(|text| text);
+    let process = Process::serve(folder.path());
+    let key = process.new_key().await;
+    // A stream that has begun, a request that waits for its head, an upload, and a caller that does not read.
+    let begun = send(&process, &key, &body("mock-model?stall=3", true)).await.unwrap();
+    let waiting = tokio::spawn({
+        let url = format!("http://{}/v1/chat/completions", process.data);
+        let request = reqwest::Client::new().post(url).bearer_auth(&key);
+        request.json(&body("mock-model?stall=head", false)).send()
+    });
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    let mut uploading = tokio::net::TcpStream::connect(&process.data).await.unwrap();
+    uploading.write_all(head.as_bytes()).await.unwrap();
+    let endless = body("mock-model?tokens=100000&chunk-interval=0ms", true);
+    let unread = send(&process, &key, &endless);
+    let unread = unread.await.unwrap();
+    // Old enough to be noted, and finished before the kill.
+    let slow = send(&process, &key, &body("mock-model?latency=1500ms", false))
+        .await
+        .unwrap();
+    let (begun_id, unread_id, slow_id) = (id_of(&begun), id_of(&unread), id_of(&slow));
+    slow.bytes().await.unwrap();
+
+    // Five are opened, one is closed.
+    until("all are noted", async || {
+        (noted_as_open(&folder.path().join("spool")) >= 6).then_some(())
+    })
+    .await;
+    process.kill();
+    assert!(waiting.await.unwrap().is_err());
+    let process = Process::serve(folder.path());
+    process.terminate();
+    assert_eq!(process.wait().code(), Some(0));
+
+    let records = stored(folder.path()).await;
+    let outcome = |id: &str| {
+        let found: Vec<&Value> = records.iter().filter(|r| r["exchange_id"] == id).collect();
+        assert_eq!(found.len(), 1, "{records:?}");
+        found[0]["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        (outcome(&slow_id), outcome(&begun_id), outcome(&unread_id)),
+        ("ok".into(), "aborted".into(), "aborted".into())
+    );
+    assert_eq!(records.len(), 5, "{records:?}");
+    assert_eq!(records.iter().filter(|r| r["outcome"] == "aborted").count(), 4);
+    let begun = records.iter().find(|r| r["exchange_id"] == begun_id).unwrap();
+    assert_eq!(
+        (&begun["status_code"], &begun["model"]),
+        (&json!(200), &json!("mock-model*"))
+    );
+    assert!(begun["total_us"].as_u64().unwrap() < 1_000_000);
+    drop((mock, uploading));
 }
 
 #[tokio::test(flavor = "multi_thread")]

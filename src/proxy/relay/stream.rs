@@ -151,6 +151,7 @@ impl Relay {
             Mode::Opaque { status, .. } => status.as_u16(),
             Mode::Events { .. } => 200,
         };
+        exchange.relaying();
         exchange.worker.series.metrics.streams_open.inc();
         Box::new(Self {
             timer: Box::pin(tokio::time::sleep(limits.idle)),
