@@ -1,4 +1,4 @@
-"""The spool's disk: full, torn tail, flipped bits, folder deleted, read-only. Counted, logged, never a crash.
+"""The spool's disk: full, at its cap, torn tail, flipped bits, folder deleted, read-only. Counted, logged, never a crash.
 
 What is asked for each time: every request is answered, and rows + records counted as lost or damaged = requests.
 """
@@ -15,14 +15,16 @@ from store import finish, wait_for_rows
 
 HEADER_BYTES, FRAME_HEAD_BYTES = 4096, 12
 NOBODY = 65534
-FULL_MIB = 320
+#: Small, since records without content, which is left out from 80 % on, take long to fill anything.
+DISK_MIB, CAP_MIB = 10, 4
 
 
 def run(stage, report, short):
     stage.start_clickhouse()
-    count = 400 if short else 4000
-    for case in (full, torn_tail, flipped_bits, deleted, read_only, read_only_start):
+    count, took = 200 if short else 4000, []
+    for case in (full_disk, full_cap, full_reject, torn_tail, flipped_bits, deleted, read_only, read_only_start):
         name = case.__name__.replace("_", " ")
+        began = time.monotonic()
         try:
             case(stage, report, name, count)
         except Skipped as why:
@@ -30,8 +32,9 @@ def run(stage, report, short):
         except Failed as error:
             report.check(False, f"{name}: {error}")
         finally:
-            if stage.clickhouse.running():
-                stage.clickhouse.fault(down=False)
+            stage.clickhouse.fault(down=False)
+            took.append(f"{name} {time.monotonic() - began:.0f} s")
+    report.note("took: " + ", ".join(took))
 
 
 def send(gateway, requests, count, connections=16):
@@ -69,47 +72,111 @@ def has_table(stage, gateway):
 
 
 def begin(stage, name, **settings):
-    """A gateway that has shipped already: its tables are there."""
+    """A gateway that has made its tables already."""
     gateway = Gateway(stage, name, stage.clickhouse_url, **settings).start()
     first = send(gateway, mix(gateway.key), 4, 1)
-    wait_for_rows(stage.clickhouse, gateway.database, 4)
+    until("its tables are there", lambda: gateway.log_line("clickhouse is ready"))
     return gateway, first
 
 
 # --- Cases -----------------------------------------------------------------------------------------------------------
 
 
-def full(stage, report, name, count):
-    """A small file system fills while ClickHouse is down, and empties afterwards."""
+def tmpfs(stage, name, mib):
+    """A small file system of its own."""
     if os.geteuid() != 0:
         raise Skipped("only root may mount a tmpfs")
-    folder = stage.folder / "tmpfs"
+    folder = stage.folder / f"tmpfs-{name}"
     folder.mkdir()
-    # Segments take 32 MiB each, however little is in them: written by two workers, spare, and up to four that wait whole.
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={FULL_MIB}m", "tmpfs", folder], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", folder], capture_output=True, text=True)
     if mounted.returncode:
         raise Skipped(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
     stage.undo.callback(subprocess.run, ["umount", "-l", folder])
-    gateway, first = begin(stage, "full", spool=folder / "spool")
-    loads = [first]
+    return folder
+
+
+def fill(stage, gateway, loads):
+    """Takes ClickHouse down, and sends until records are dropped. Small records: content is left out long before."""
     stage.clickhouse.fault(down=True)
-    # Bodies of 200 kB fill it fast. Then some more, with nothing left.
-    big = [request(gateway.key, chat("mock-model", False, "x" * 200_000))]
-    deadline = time.monotonic() + 120
+    bodies = [request(gateway.key, chat("mock-model", False, "x" * 20_000))]
+    deadline = time.monotonic() + 240
     while gateway.records("spool", "lost") == 0:
-        loads.append(send(gateway, big, 100))
+        loads.append(send(gateway, bodies, 200))
         if time.monotonic() > deadline:
-            raise Failed(f"{FULL_MIB} MiB did not fill up")
+            raise Failed("the spool did not fill up")
+
+
+def empty_again(stage, gateway):
+    stage.clickhouse.fault(down=False)
+    until("there is room again", lambda: gateway.metric("promptgate_spool_level") == 0 and
+          gateway.metric("promptgate_spool_bytes") < 1 << 20, 90, 0.2)
+
+
+def drops(stage, report, name, gateway, first, count):
+    """Full, and more requests; then empty, and more requests."""
+    loads = [first]
+    fill(stage, gateway, loads)
     loads.append(send(gateway, mix(gateway.key), count))
     report.equal(f"{name}: /readyz", gateway.ready(), 200)
-    used = shutil.disk_usage(folder).used
-    stage.clickhouse.fault(down=False)
-    until("there is space again", lambda: gateway.metric("promptgate_spool_bytes") < 1 << 20, 90)
-    before = gateway.records("spool", "lost")
+    report.check(gateway.metric("promptgate_spool_level") > 0, f"{name}: promptgate_spool_level is 0")
+    dropped, lost = gateway.records("spool", "dropped_full"), gateway.records("spool", "lost")
+    report.equal(f"{name}: lost, and dropped because it is full", lost, dropped)
+    report.check(dropped > 0, f"{name}: nothing was dropped")
+    empty_again(stage, gateway)
     loads.append(send(gateway, mix(gateway.key), count))
-    report.equal(f"{name}: lost once there is space again", gateway.records("spool", "lost") - before, 0)
-    report.note(f"{name}: {used >> 20} of {FULL_MIB} MiB were in use")
-    judge(stage, report, name, gateway, loads, "No space left on device")
+    report.equal(f"{name}: lost once there is room again", gateway.records("spool", "lost") - lost, 0)
+    shed = gateway.records("spool", "shed")
+    report.check(shed > 0, f"{name}: no content was left out from 80 % on")
+    judge(stage, report, name, gateway, loads, "the spool is full")
+
+
+def full_disk(stage, report, name, count):
+    """A small file system fills while ClickHouse is down, and empties afterwards."""
+    folder = tmpfs(stage, "full", DISK_MIB)
+    gateway, first = begin(stage, "full_disk", spool=folder / "spool")
+    drops(stage, report, name, gateway, first, count)
+
+
+def full_cap(stage, report, name, count):
+    """`spool_max_bytes` is reached, `when_full = "drop"`."""
+    gateway, first = begin(stage, "full_cap", telemetry=f'spool_max_bytes = "{CAP_MIB}MiB"\nwhen_full = "drop"')
+    drops(stage, report, name, gateway, first, count)
+
+
+def full_reject(stage, report, name, count):
+    """`spool_max_bytes` is reached, `when_full = "reject"`: refused before anything is forwarded."""
+    settings = f'spool_max_bytes = "{CAP_MIB}MiB"\nwhen_full = "reject"'
+    gateway, first = begin(stage, "full_reject", telemetry=settings)
+    before = stage.mock.stats()["requests"] - first.sent
+    loads = [first]
+    stage.clickhouse.fault(down=True)
+    bodies = [request(gateway.key, chat("mock-model", False, "x" * 20_000))]
+    deadline = time.monotonic() + 240
+    while not any(load.statuses[503] for load in loads) and gateway.records("spool", "lost") == 0:
+        loads.append(send(gateway, bodies, 200))
+        if time.monotonic() > deadline:
+            raise Failed("the spool did not fill up")
+    loads.append(send(gateway, mix(gateway.key), count))
+    refused = sum(load.statuses[503] for load in loads)
+    forwarded = stage.mock.stats()["requests"] - before
+    answered = sum(len(load.complete) for load in loads)
+    report.equal(f"{name}: lost", gateway.records("spool", "lost"), 0)
+    report.check(refused >= count, f"{name}: only {refused} refused")
+    report.equal(f"{name}: forwarded to the provider", forwarded, answered)
+    empty_again(stage, gateway)
+    after = send(gateway, mix(gateway.key), count)
+    loads.append(after)
+    report.equal(f"{name}: refused once there is room again", after.statuses[503], 0)
+    answered += len(after.complete)
+    sent = sum(load.sent for load in loads)
+    where = "outcome = 'ok'"
+    until(f"{name}: rows", lambda: int(stage.clickhouse.sql(
+        f"SELECT count() FROM exchanges WHERE {where}", gateway.database)) >= answered, 60, 0.2)
+    counts = finish(report, gateway, stage.clickhouse, name)
+    ok = int(stage.clickhouse.sql(f"SELECT count() FROM exchanges WHERE {where}", gateway.database))
+    report.row(case=name, requests=sent, complete=answered, refused_503=refused, **counts.cells(), lost_counted=0)
+    report.equal(f"{name}: answered or refused", answered + refused, sent)
+    report.equal(f"{name}: rows of answered requests", ok, answered)
 
 
 def frames(bytes_):
@@ -125,7 +192,7 @@ def frames(bytes_):
 
 def torn_tail(stage, report, name, count):
     """`kill -9`, and the last frame of each open segment is only half there."""
-    gateway, first = begin(stage, "torn", seal_after="60s")
+    gateway, first = begin(stage, "torn", seal_after="120s")
     load = send(gateway, mix(gateway.key), count)
     gateway.process.kill()
     torn = 0
