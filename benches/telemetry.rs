@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use promptgate::domain::exchange::{Attempt, ExchangeRecord};
 use promptgate::metrics::Metrics;
-use promptgate::telemetry::{SinkOptions, Telemetry, TelemetryOptions};
+use promptgate::telemetry::{SinkOptions, SpoolLimits, Telemetry, TelemetryOptions};
 use tokio::task::LocalSet;
 
 /// Records a tick, as a busy worker has.
@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             seal_after: Duration::from_secs(1),
             sink: sink_options,
             workers: 1,
+            limits: SpoolLimits::default(),
         };
         let telemetry = Telemetry::start(options, control.handle().clone())?;
         let took = record(&telemetry, rows, body.as_bytes())?;

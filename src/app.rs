@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Settings;
 use crate::registry::Registry;
 use crate::snapshot::{Cell, Pinned, Publisher, Routing, Snapshot};
-use crate::telemetry::{Durability, SinkOptions, Store, Telemetry, TelemetryOptions};
+use crate::telemetry::{Durability, SinkOptions, SpoolLimits, Store, Telemetry, TelemetryOptions};
 
 pub use gauges::Gauges;
 
@@ -175,13 +175,15 @@ async fn start_telemetry(
     let options = TelemetryOptions {
         spool_dir: config.telemetry.spool_dir.clone(),
         seal_after: config.telemetry.seal_after,
-        durability: match config.telemetry.durability {
-            config::Durability::Process => Durability::Process,
-            config::Durability::Disk => Durability::Disk,
-            config::Durability::Relaxed => Durability::Relaxed,
+        limits: SpoolLimits {
+            durability: match config.telemetry.durability {
+                config::Durability::Process => Durability::Process,
+                config::Durability::Disk => Durability::Disk,
+                config::Durability::Relaxed => Durability::Relaxed,
+            },
+            max_bytes: config.telemetry.spool_max_bytes,
+            min_free_bytes: config.telemetry.spool_min_free,
         },
-        max_bytes: config.telemetry.spool_max_bytes,
-        min_free_bytes: config.telemetry.spool_min_free,
         sink: match &config.telemetry.sink {
             Sink::Sqlite { path } => SinkOptions::Sqlite { path: path.clone() },
             Sink::ClickHouse(server) => SinkOptions::ClickHouse {

@@ -26,6 +26,7 @@ mod models;
 mod open_calls;
 mod pipeline;
 mod reference;
+mod refusals;
 mod relay;
 mod render;
 mod resolve;

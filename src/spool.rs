@@ -76,6 +76,26 @@ pub enum Durability {
     Relaxed,
 }
 
+/// What an operator decides about a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolLimits {
+    pub durability: Durability,
+    /// Bytes of all files together.
+    pub max_bytes: u64,
+    /// Bytes left free on the disk, but not more than a tenth of it.
+    pub min_free_bytes: u64,
+}
+
+impl Default for SpoolLimits {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Process,
+            max_bytes: 16 << 30,
+            min_free_bytes: 0,
+        }
+    }
+}
+
 /// How a spool is opened.
 #[derive(Debug, Clone)]
 pub struct SpoolOptions {
@@ -89,11 +109,7 @@ pub struct SpoolOptions {
     pub seal_after: Duration,
     /// Largest size of a segment file, header included; less where the cap or the disk is small.
     pub segment_bytes: u64,
-    /// Bytes of all files together.
-    pub max_bytes: u64,
-    /// Bytes left free on the disk, at most a tenth of it.
-    pub min_free_bytes: u64,
-    pub durability: Durability,
+    pub limits: SpoolLimits,
     /// Frames after which a segment is sealed.
     pub segment_frames: u32,
 }
@@ -108,9 +124,7 @@ impl SpoolOptions {
             workers,
             seal_after,
             segment_bytes: 32 << 20,
-            max_bytes: 16 << 30,
-            min_free_bytes: 0,
-            durability: Durability::Process,
+            limits: SpoolLimits::default(),
             segment_frames: 50_000,
         }
     }
@@ -178,15 +192,15 @@ impl Spool {
         let boot_folder = options.folder.join(&options.boot);
         fs::create_dir(&boot_folder).map_err(at(&boot_folder))?;
         let pool_folder = options.folder.join(startup::POOL);
-        let (workers, caps) = (options.workers, (options.max_bytes, options.min_free_bytes));
+        let (workers, limits) = (options.workers, options.limits);
         let sizes = (options.segment_bytes, workers);
         let (room, segment_bytes) =
-            room::Room::new(&options.folder, caps, sizes, Arc::clone(&stats)).map_err(at(&options.folder))?;
+            room::Room::new(&options.folder, &limits, sizes, Arc::clone(&stats)).map_err(at(&options.folder))?;
         options.segment_bytes = segment_bytes;
         let room = Arc::new(room);
         let (pool, pool_thread) = pool::Pool::start(pool_folder.clone(), segment_bytes, workers, Arc::clone(&room))
             .map_err(at(&pool_folder))?;
-        let syncer = match options.durability {
+        let syncer = match limits.durability {
             Durability::Disk => {
                 let folders = vec![boot_folder.clone(), pool_folder.clone()];
                 let thread = sync::Syncer::start(folders, workers, Arc::clone(&stats));

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use crate::spool::{Durability, Flushed, Reservation, SpoolWatch, Ticket};
+pub use crate::spool::{Durability, Flushed, Reservation, SpoolLimits, SpoolWatch, Ticket};
 pub use recorder::{Recorder, RecorderSeed};
 pub use store::{ExchangeFilter, ExchangePage, GroupBy, Stats, StatsQuery, Store, StoreError, VariantSummary};
 
@@ -61,11 +61,7 @@ pub struct TelemetryOptions {
     pub spool_dir: PathBuf,
     /// Age at which a segment is sealed and shipped.
     pub seal_after: Duration,
-    pub durability: Durability,
-    /// Bytes of all segment files together.
-    pub max_bytes: u64,
-    /// Bytes left free on the disk.
-    pub min_free_bytes: u64,
+    pub limits: SpoolLimits,
     pub sink: SinkOptions,
     pub workers: usize,
     /// Takes the seconds the sink needed for each batch.
@@ -133,9 +129,7 @@ impl Telemetry {
             options.workers,
             options.seal_after,
         );
-        spool_options.durability = options.durability;
-        spool_options.max_bytes = options.max_bytes;
-        spool_options.min_free_bytes = options.min_free_bytes;
+        spool_options.limits = options.limits;
         let (spool, incoming) = Spool::open(spool_options)?;
         let (stop, stopped) = watch::channel(None);
         let stats = spool.stats();

@@ -33,6 +33,8 @@ pub struct Telemetry {
     pub spool_min_free: u64,
     /// Age at which a segment goes to the sink, however small.
     pub seal_after: Duration,
+    /// Requests without a valid key that are recorded one by one; those beyond are counted in one row a second.
+    pub refusals_per_second: u32,
 }
 
 /// Where exchange records end up.
@@ -103,6 +105,7 @@ impl Default for Telemetry {
             spool_max_bytes: 16 * GIB,
             spool_min_free: GIB,
             seal_after: Duration::from_secs(1),
+            refusals_per_second: 100,
         }
     }
 }
@@ -160,6 +163,7 @@ impl Telemetry {
             spool_max_bytes: r.size("spool_max_bytes", default.spool_max_bytes, MIB..=1024 * 1024 * GIB),
             spool_min_free: r.size("spool_min_free", default.spool_min_free, 0..=1024 * 1024 * GIB),
             seal_after: r.duration("seal_after", default.seal_after, SEAL_AFTER),
+            refusals_per_second: r.integer("refusals_per_second", default.refusals_per_second, 0..=1_000_000),
         }
     }
 }

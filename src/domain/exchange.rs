@@ -142,6 +142,27 @@ pub struct ExchangeRecord<'a> {
     pub variables_truncated: bool,
     pub request_truncated: bool,
     pub response_truncated: bool,
+    /// What was kept of the content: `full` (kept by policy, as far as the caps go), `metadata` (policy keeps none), `shed`
+    /// (left out because the spool was nearly full).
+    pub capture: &'a str,
+}
+
+/// Requests that were refused in a flood, counted together: one row instead of one each.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RefusalsRecord<'a> {
+    /// UUIDv7, 16 bytes.
+    pub refusals_id: uuid::Uuid,
+    /// First and last of them, microseconds since the Unix epoch, UTC.
+    pub since: i64,
+    pub until: i64,
+    pub node: &'a str,
+    /// Empty if they named no key that we know.
+    pub key_id: &'a str,
+    pub endpoint: &'a str,
+    pub error_code: &'a str,
+    pub status_code: u16,
+    /// How many; none of them has an exchange record.
+    pub requests: u64,
 }
 
 impl ExchangeRecord<'_> {
@@ -156,6 +177,7 @@ impl ExchangeRecord<'_> {
         self.request_truncated |= !self.request.is_empty();
         self.response_truncated |= !self.response.is_empty();
         (self.variables, self.request, self.response) = (b"", b"", b"");
+        self.capture = "shed";
         self
     }
 }

@@ -65,7 +65,24 @@ pub async fn admit(
     let key = authenticate(&snapshot, &exchange.worker.settings, headers)?;
     exchange.key_id = Arc::clone(&key.id);
     exchange.environment = Arc::clone(&key.environment);
+    reserve(exchange)?;
     Ok(Admitted { snapshot, key })
+}
+
+/// Makes sure that the request's record will have room, if the configuration asks for that.
+fn reserve(exchange: &mut Exchange) -> Result<(), ApiError> {
+    let worker = &exchange.worker;
+    if !worker.settings.reject_when_full || !worker.recorder.is_on() {
+        return Ok(());
+    }
+    exchange.reservation = worker.recorder.reserve();
+    match exchange.reservation {
+        Some(_) => Ok(()),
+        None => Err(ApiError::new(
+            ErrorCode::RecordingFull,
+            "there is no room to record this request, and telemetry.when_full is \"reject\"; try again later",
+        )),
+    }
 }
 
 async fn reach(worker: &Worker, wanted: u64) -> Result<(), ApiError> {

@@ -20,6 +20,7 @@ use crate::domain::exchange::Outcome;
 use crate::domain::price::Rates;
 use crate::provider::openai::{Assembly, Call, Facts};
 use crate::snapshot::{Snapshot, Target};
+use crate::telemetry::Reservation;
 
 /// Where an application says whose request it is.
 pub const UNIT_HEADER: &str = "x-promptgate-unit";
@@ -50,6 +51,8 @@ pub struct Exchange {
     pub(super) recorded: bool,
     /// Among the worker's open calls.
     pub(super) place: Place,
+    /// Room for the record, where a full spool refuses requests.
+    pub(super) reservation: Option<Reservation>,
 }
 
 /// Which table answered.
@@ -184,6 +187,7 @@ impl Exchange {
             status_sent: 0,
             recorded: false,
             place: Place::default(),
+            reservation: None,
         }
     }
 

@@ -33,7 +33,13 @@ impl Exchange {
             },
         );
         let limit = self.worker.settings.capture_max_field;
-        let ticket = self.with_record(&end, limit, |record| self.worker.recorder.exchange(record));
+        let worker = &self.worker;
+        let ticket = if error.is_some_and(|code| worker.refusals.take(self, code)) {
+            Ticket::default()
+        } else {
+            self.with_record(&end, limit, |record| worker.recorder.exchange(record))
+        };
+        self.reservation = None;
         self.no_longer_open();
         ticket
     }
@@ -163,6 +169,7 @@ impl Exchange {
             variables_truncated,
             request_truncated,
             response_truncated: keep_content && (response_truncated || assembly_truncated),
+            capture: if keep_content { "full" } else { "metadata" },
         };
         then(&mut record)
     }

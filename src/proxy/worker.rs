@@ -3,13 +3,15 @@
 use std::cell::{Cell as StdCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::open_calls::OpenCalls;
+use super::refusals::Refusals;
 use super::series::Series;
-use crate::config::{Auth, Capture, Config};
+use crate::config::{Auth, Capture, Config, WhenFull};
 use crate::domain::price::PriceTable;
 use crate::metrics::WorkerMetrics;
 use crate::snapshot::{Cell, Key, Pinned};
@@ -22,6 +24,10 @@ pub struct Settings {
     pub anonymous: Option<Arc<Key>>,
     pub node: Box<str>,
     pub capture: Capture,
+    /// Requests are refused when there is no room to record them.
+    pub reject_when_full: bool,
+    /// Of each worker: refusals for want of a key that are recorded one by one.
+    pub refusals_per_second: u32,
     /// The most bytes kept of each captured field.
     pub capture_max_field: usize,
     pub max_request_body: usize,
@@ -38,6 +44,11 @@ impl Settings {
             anonymous: (config.server.auth == Auth::Off).then(|| Arc::new(Key::anonymous())),
             node: config.server.node.as_str().into(),
             capture: config.telemetry.capture,
+            reject_when_full: config.telemetry.when_full == WhenFull::Reject,
+            refusals_per_second: config
+                .telemetry
+                .refusals_per_second
+                .div_ceil(config.server.workers.max(1) as u32),
             capture_max_field: config.telemetry.capture_max_field as usize,
             max_request_body: config.limits.max_request_body as usize,
             max_json_depth: config.limits.max_json_depth,
@@ -67,6 +78,7 @@ pub struct Worker {
     pub(super) settings: Arc<Settings>,
     pub(super) pool: Rc<Pool>,
     pub(super) open_calls: OpenCalls,
+    pub(super) refusals: Refusals,
     /// Ids must be hard to guess, so the generator is seeded by the system and cryptographic.
     random: RefCell<rand::rngs::StdRng>,
     /// Picks targets; need not be hard to guess.
@@ -85,6 +97,7 @@ impl Worker {
             settings: parts.settings,
             pool: Rc::default(),
             open_calls: OpenCalls::default(),
+            refusals: Refusals::default(),
             random: RefCell::new(rand::rngs::StdRng::from_rng(&mut system)),
             dice: RefCell::new(SmallRng::from_rng(&mut system)),
             stopping: StdCell::new(false),
@@ -114,6 +127,7 @@ impl Worker {
     pub fn sweep(&self) {
         self.recorder.refresh();
         self.open_calls.sweep(&self.recorder);
+        self.refusals.write(self, Some(Instant::now()));
     }
 
     /// Drops the series of versions that are no longer live and were not used lately.
@@ -124,6 +138,7 @@ impl Worker {
 
     /// Waits until everything recorded so far is durable.
     pub async fn close(&self) {
+        self.refusals.write(self, None);
         self.recorder.close().await;
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use super::SpoolLimits;
 use super::stats::SpoolStats;
 
 /// Share of the room from which on it is low, in percent.
@@ -19,6 +20,8 @@ const FLOOR_PART: u64 = 10;
 const SEGMENT_MIN: u64 = 256 << 10;
 /// Segments of each worker the cap has room for, at least.
 const SEGMENTS_A_WORKER: u64 = 32;
+/// What a record without its content takes, about.
+const RECORD_BYTES: u64 = 4 << 10;
 /// What aggregate rows may take beyond a full spool.
 const HEADROOM: u64 = 1 << 20;
 
@@ -75,10 +78,11 @@ impl Room {
     /// The file system does not say how full it is.
     pub fn new(
         folder: &Path,
-        (max_bytes, min_free_bytes): (u64, u64),
+        limits: &SpoolLimits,
         (segment_bytes, workers): (u64, usize),
         stats: Arc<SpoolStats>,
     ) -> io::Result<(Self, u64)> {
+        let (max_bytes, min_free_bytes) = (limits.max_bytes, limits.min_free_bytes);
         let disk = Disk::of(folder)?;
         let used = stats.unshipped_bytes();
         let floor = disk.floor(min_free_bytes);
@@ -134,7 +138,7 @@ impl Room {
     /// How full the spool is with that many bytes in it.
     pub fn level(&self, used: u64) -> Level {
         let capacity = self.capacity();
-        if self.broken.load(Relaxed) || used >= capacity {
+        if self.broken.load(Relaxed) || !self.fits(used, RECORD_BYTES) {
             Level::Full
         } else if used >= capacity / 100 * LOW_PERCENT {
             Level::Low

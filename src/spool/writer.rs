@@ -169,7 +169,7 @@ impl Writer {
 
     /// Waits until the record is as durable as was asked for, or counted as lost. Allocates nothing.
     pub fn flushed(&self, ticket: Ticket) -> Flushed {
-        if self.core.shared.options.durability == Durability::Relaxed {
+        if self.core.shared.options.limits.durability == Durability::Relaxed {
             return Flushed::ready();
         }
         Flushed {
@@ -358,7 +358,7 @@ impl Core {
 
     /// Waits for more records where nobody waits for these.
     async fn collect(&self) {
-        let relaxed = self.shared.options.durability == Durability::Relaxed;
+        let relaxed = self.shared.options.limits.durability == Durability::Relaxed;
         if relaxed && !self.closed.get() && self.batch.borrow().whole < RELAXED_BYTES {
             tokio::time::sleep(RELAXED_GAP).await;
         }

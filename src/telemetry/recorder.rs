@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::row::{KIND_EXCHANGE, KIND_FEEDBACK, encode_exchange, encode_feedback};
+use super::row::{KIND_EXCHANGE, KIND_FEEDBACK, KIND_REFUSALS, encode_exchange, encode_feedback, encode_refusals};
 use super::rowbinary::put_uuid;
-use crate::domain::exchange::{ExchangeRecord, FeedbackRecord};
+use crate::domain::exchange::{ExchangeRecord, FeedbackRecord, RefusalsRecord};
 use crate::spool::{Flushed, KEY_LEN, Level, Refused, Reservation, Ticket, Writer, WriterSeed};
 
 /// Room promised to each request where a full spool refuses requests: a record without its content.
@@ -60,6 +60,14 @@ impl Recorder {
         };
         let appended = writer.append(KIND_FEEDBACK, |out| encode_feedback(record, out));
         appended.unwrap_or_else(|why: Refused| writer.lose(why))
+    }
+
+    /// Encodes a row of refusals, also when the spool is full. Never fails, never waits.
+    pub fn refusals(&self, record: &RefusalsRecord<'_>) {
+        if let Some(writer) = &self.writer {
+            let appended = writer.append_aggregate(KIND_REFUSALS, |out| encode_refusals(record, out));
+            appended.unwrap_or_else(|why| writer.lose(why));
+        }
     }
 
     /// Encodes what is known of a call that is not over, for [`note_open`](Self::note_open).

@@ -7,14 +7,19 @@
 use serde_json::{Value, json};
 
 use super::rowbinary::{DecodeError, Reader, put_bytes, put_len, put_str, put_uuid};
-use crate::domain::exchange::{Attempt, ExchangeRecord, FeedbackRecord};
+use crate::domain::exchange::{Attempt, ExchangeRecord, FeedbackRecord, RefusalsRecord};
 
-/// What the rows in a segment mean; grows with every change to a column of either record.
-pub const EXCHANGE_SCHEMA_ID: u32 = 1;
+/// What the rows in a segment mean; grows with every change to a column of any record. Columns are only ever added, at
+/// the end: so rows of an older schema are a prefix of today's, and ship after an upgrade (see [`exchange_columns`]).
+pub const EXCHANGE_SCHEMA_ID: u32 = 2;
+/// How many columns an exchange row has, by schema, from 1.
+const EXCHANGE_WIDTHS: [usize; EXCHANGE_SCHEMA_ID as usize] = [57, 58];
 /// Kind of a spool frame that holds an exchange row.
 pub const KIND_EXCHANGE: u8 = 1;
 /// Kind of a spool frame that holds a feedback row.
 pub const KIND_FEEDBACK: u8 = 2;
+/// Kind of a spool frame that holds a refusals row.
+pub const KIND_REFUSALS: u8 = 3;
 
 /// One column of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +75,7 @@ const fn column(name: &'static str, ty: Type) -> Column {
 }
 
 /// Columns of an exchange row, in the order encoded.
-pub const EXCHANGE_COLUMNS: [Column; 57] = [
+pub const EXCHANGE_COLUMNS: [Column; 58] = [
     column("exchange_id", Type::Uuid),
     column("started_at", Type::Time),
     column("node", Type::Label),
@@ -128,7 +133,17 @@ pub const EXCHANGE_COLUMNS: [Column; 57] = [
     column("variables_truncated", Type::Bool),
     column("request_truncated", Type::Bool),
     column("response_truncated", Type::Bool),
+    column("capture", Type::Label),
 ];
+
+/// What `capture` is in rows that were written before it was there.
+pub const CAPTURE_BEFORE: &str = "full";
+
+/// Columns of the exchange rows that a schema's builds wrote; None for a schema this build does not know.
+pub fn exchange_columns(schema: u32) -> Option<&'static [Column]> {
+    let width = EXCHANGE_WIDTHS.get((schema as usize).checked_sub(1)?)?;
+    Some(&EXCHANGE_COLUMNS[..*width])
+}
 
 /// Columns of a feedback row, in the order encoded.
 pub const FEEDBACK_COLUMNS: [Column; 10] = [
@@ -142,6 +157,19 @@ pub const FEEDBACK_COLUMNS: [Column; 10] = [
     column("number", Type::F64),
     column("text", Type::Text),
     column("comment", Type::Text),
+];
+
+/// Columns of a refusals row, in the order encoded.
+pub const REFUSALS_COLUMNS: [Column; 9] = [
+    column("refusals_id", Type::Uuid),
+    column("since", Type::Time),
+    column("until", Type::Time),
+    column("node", Type::Label),
+    column("key_id", Type::Label),
+    column("endpoint", Type::Label),
+    column("error_code", Type::Label),
+    column("status_code", Type::U16),
+    column("requests", Type::U64),
 ];
 
 /// Appends a record as one RowBinary row.
@@ -205,6 +233,7 @@ pub fn encode_exchange(record: &ExchangeRecord<'_>, out: &mut Vec<u8>) {
         variables_truncated,
         request_truncated,
         response_truncated,
+        capture,
     } = record;
     put_uuid(out, exchange_id);
     out.extend_from_slice(&started_at.to_le_bytes());
@@ -263,13 +292,14 @@ pub fn encode_exchange(record: &ExchangeRecord<'_>, out: &mut Vec<u8>) {
     out.push(u8::from(*variables_truncated));
     out.push(u8::from(*request_truncated));
     out.push(u8::from(*response_truncated));
+    put_str(out, capture);
 }
 
-/// Decodes one row in place.
+/// Decodes one row of a schema that this build knows, in place; what the schema lacks has its default.
 ///
 /// # Errors
-/// The bytes are not one row of exactly these columns.
-pub fn decode_exchange(row: &[u8]) -> Result<ExchangeRecord<'_>, DecodeError> {
+/// The bytes are not one row of exactly the schema's columns.
+pub fn decode_exchange(schema: u32, row: &[u8]) -> Result<ExchangeRecord<'_>, DecodeError> {
     let mut row = Reader::new(row);
     let record = ExchangeRecord {
         exchange_id: row.uuid()?,
@@ -329,6 +359,7 @@ pub fn decode_exchange(row: &[u8]) -> Result<ExchangeRecord<'_>, DecodeError> {
         variables_truncated: row.bool()?,
         request_truncated: row.bool()?,
         response_truncated: row.bool()?,
+        capture: if schema >= 2 { row.str()? } else { CAPTURE_BEFORE },
     };
     row.end()?;
     Ok(record)
@@ -378,6 +409,52 @@ pub fn decode_feedback(row: &[u8]) -> Result<FeedbackRecord<'_>, DecodeError> {
         number: row.f64()?,
         text: row.str()?,
         comment: row.str()?,
+    };
+    row.end()?;
+    Ok(record)
+}
+
+/// Appends a record as one RowBinary row.
+pub fn encode_refusals(record: &RefusalsRecord<'_>, out: &mut Vec<u8>) {
+    // Taken apart whole: a new field does not compile until it is encoded.
+    let RefusalsRecord {
+        refusals_id,
+        since,
+        until,
+        node,
+        key_id,
+        endpoint,
+        error_code,
+        status_code,
+        requests,
+    } = record;
+    put_uuid(out, refusals_id);
+    out.extend_from_slice(&since.to_le_bytes());
+    out.extend_from_slice(&until.to_le_bytes());
+    put_str(out, node);
+    put_str(out, key_id);
+    put_str(out, endpoint);
+    put_str(out, error_code);
+    out.extend_from_slice(&status_code.to_le_bytes());
+    out.extend_from_slice(&requests.to_le_bytes());
+}
+
+/// Decodes one row in place.
+///
+/// # Errors
+/// The bytes are not one row of exactly these columns.
+pub fn decode_refusals(row: &[u8]) -> Result<RefusalsRecord<'_>, DecodeError> {
+    let mut row = Reader::new(row);
+    let record = RefusalsRecord {
+        refusals_id: row.uuid()?,
+        since: row.i64()?,
+        until: row.i64()?,
+        node: row.str()?,
+        key_id: row.str()?,
+        endpoint: row.str()?,
+        error_code: row.str()?,
+        status_code: row.u16()?,
+        requests: row.u64()?,
     };
     row.end()?;
     Ok(record)

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::row::{EXCHANGE_SCHEMA_ID, KIND_EXCHANGE, KIND_FEEDBACK};
+use super::row::{EXCHANGE_SCHEMA_ID, KIND_EXCHANGE, KIND_FEEDBACK, KIND_REFUSALS, exchange_columns};
 use super::sink::{Batch, Sink, SinkError, Stored};
 use crate::spool::recover::{Recovered, recover};
 use crate::spool::{Disposal, LogGate, Sealed, SpoolStats};
@@ -47,7 +47,7 @@ enum Poison {
     Header(#[from] crate::spool::format::HeaderError),
     #[error("header says {found}, the file name {named}")]
     Misnamed { found: String, named: String },
-    #[error("rows have schema {0}, this build knows {EXCHANGE_SCHEMA_ID}")]
+    #[error("rows have schema {0}, this build knows 1 to {EXCHANGE_SCHEMA_ID}")]
     Schema(u32),
     #[error("frame kind {0} is not known")]
     Kind(u8),
@@ -287,17 +287,19 @@ fn decode<'a>(sealed: &Sealed, recovered: &Recovered<'a>) -> Result<(Batch<'a>, 
             named: sealed.token(),
         });
     }
-    if header.schema != EXCHANGE_SCHEMA_ID {
+    if exchange_columns(header.schema).is_none() {
         return Err(Poison::Schema(header.schema));
     }
     let mut batch = Batch {
         token: sealed.token(),
+        schema: header.schema,
         ..Batch::default()
     };
     for frame in &recovered.frames {
         match frame.kind {
             KIND_EXCHANGE => batch.exchanges.push(frame.payload),
             KIND_FEEDBACK => batch.feedback.push(frame.payload),
+            KIND_REFUSALS => batch.refusals.push(frame.payload),
             kind => return Err(Poison::Kind(kind)),
         }
     }

@@ -1,32 +1,50 @@
 //! Where batches go: the one place that knows there are several sinks.
 
 use super::clickhouse::{ClickHouseError, ClickHouseSink};
-use super::row::{decode_exchange, decode_feedback};
+use super::row::{EXCHANGE_SCHEMA_ID, decode_exchange, decode_feedback, decode_refusals};
 use super::sqlite::{SqliteError, SqliteSink};
 
 /// Rows of one segment, each as it was encoded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch<'a> {
     /// Names these bytes; never used with others.
     pub token: String,
+    /// What the rows mean: that of the build that wrote them, see [`exchange_columns`](super::row::exchange_columns).
+    pub schema: u32,
     /// When an attempt of an earlier process may have been made, µs since the epoch; None if there was none.
     pub doubt_since: Option<i64>,
     pub exchanges: Vec<&'a [u8]>,
     pub feedback: Vec<&'a [u8]>,
+    pub refusals: Vec<&'a [u8]>,
+}
+
+impl Default for Batch<'_> {
+    fn default() -> Self {
+        Self {
+            token: String::new(),
+            schema: EXCHANGE_SCHEMA_ID,
+            doubt_since: None,
+            exchanges: Vec::new(),
+            feedback: Vec::new(),
+            refusals: Vec::new(),
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
     pub fn rows(&self) -> usize {
-        self.exchanges.len() + self.feedback.len()
+        self.exchanges.len() + self.feedback.len() + self.refusals.len()
     }
 
     /// Those of its rows that can be decoded, as a batch with a token of its own: a token never goes with other bytes.
     pub fn sound_rows(&self) -> Batch<'a> {
         Batch {
             token: format!("{}/sound", self.token),
+            schema: self.schema,
             doubt_since: self.doubt_since,
-            exchanges: decodable(&self.exchanges, |row| decode_exchange(row).is_ok()),
+            exchanges: decodable(&self.exchanges, |row| decode_exchange(self.schema, row).is_ok()),
             feedback: decodable(&self.feedback, |row| decode_feedback(row).is_ok()),
+            refusals: decodable(&self.refusals, |row| decode_refusals(row).is_ok()),
         }
     }
 }

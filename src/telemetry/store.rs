@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use filter::ExchangeFilter;
-pub use stats::{GroupBy, Stats, StatsQuery};
+pub use stats::{GroupBy, Refusals, Stats, StatsQuery};
 
 use super::clickhouse::{ClickHouseError, ClickHouseStore};
 use super::sqlite::SqliteStore;
@@ -152,11 +152,29 @@ impl Store {
         }
     }
 
-    /// Figures of the exchanges, by group, in the order of the groups' keys.
+    /// Figures of the exchanges, by group, in the order of the groups' keys; and what was refused in floods.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn stats(&self, query: &StatsQuery) -> Result<Stats, StoreError> {
+        let mut stats = self.figures(query).await?;
+        stats.refusals = self.refusals(query).await?;
+        Ok(stats)
+    }
+
+    /// Requests that were refused in a flood and have no exchange of their own, those with the most requests first.
+    /// None of them if the query filters by what they do not have; a flood counts where it began.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn refusals(&self, query: &StatsQuery) -> Result<Vec<Refusals>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.refusals(query).await,
+            Self::ClickHouse(store) => store.refusals(query).await,
+        }
+    }
+
+    async fn figures(&self, query: &StatsQuery) -> Result<Stats, StoreError> {
         let (groups, feedback) = match self {
             Self::Sqlite(store) => store.stats(query).await?,
             Self::ClickHouse(store) => store.stats(query).await?,
@@ -184,7 +202,7 @@ impl Store {
             group_by: vec![GroupBy::Version, GroupBy::Variant],
             limit: stats::LIMIT_MAX,
         };
-        let stats = self.stats(&query).await?;
+        let stats = self.figures(&query).await?;
         Ok(stats.groups.iter().map(stats::Group::variant_summary).collect())
     }
 

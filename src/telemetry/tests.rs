@@ -9,9 +9,9 @@ use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 use uuid::Uuid;
 
-use super::row::{EXCHANGE_COLUMNS, FEEDBACK_COLUMNS};
+use super::row::{EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, KIND_EXCHANGE, KIND_REFUSALS, REFUSALS_COLUMNS};
 use super::*;
-use crate::domain::exchange::{Attempt, ExchangeRecord, FeedbackRecord};
+use crate::domain::exchange::{Attempt, ExchangeRecord, FeedbackRecord, RefusalsRecord};
 use crate::spool::SpoolFigures;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -55,6 +55,7 @@ impl Bench {
             seal_after,
             sink,
             workers: 2,
+            limits: SpoolLimits::default(),
         };
         Telemetry::start(options, self.control.handle().clone())
     }
@@ -150,6 +151,24 @@ fn record_range(telemetry: &Telemetry, worker: usize, range: std::ops::Range<u64
     });
 }
 
+/// Leaves a segment of an earlier boot in the spool, as a process that was killed does.
+fn leave(bench: &Bench, boot: &str, schema: u32, frames: &[(u8, &[u8])]) {
+    let options = SpoolOptions::new(bench.spool_dir(), boot.to_owned(), schema, 1, Duration::from_secs(1));
+    let (spool, _incoming) = Spool::open(options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let writer = spool.writer_seed(0).start();
+        for (kind, payload) in frames {
+            writer
+                .flushed(writer.append(*kind, |out| out.extend_from_slice(payload)).unwrap())
+                .await;
+        }
+    });
+}
+
 fn segments(folder: &Path) -> Vec<std::path::PathBuf> {
     let boots = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     let boots = boots.filter(|p| p.is_dir() && !p.ends_with("pool") && !p.ends_with("dead"));
@@ -186,6 +205,7 @@ fn telemetry_records_are_read_back_with_all_fields() {
         request: b"not JSON",
         response: b"\xff\xfe",
         response_truncated: true,
+        capture: "metadata",
         ..base
     };
     on_worker(&telemetry, 0, async |recorder| {
@@ -244,6 +264,7 @@ fn telemetry_records_are_read_back_with_all_fields() {
         "response_truncated": true,
         "user": "",
         "request_truncated": false,
+        "capture": "metadata",
     });
     for (name, value) in wanted.as_object().unwrap() {
         assert_eq!(&item[name], value, "{name}");
@@ -353,27 +374,16 @@ fn shipper_poison_segment_goes_to_dead_and_the_next_is_shipped() {
     row::encode_exchange(&record(100), &mut row);
     // The last has a good row before the one that is none.
     for (schema, kind, payload) in [
-        (1, 9, &row[..]),
-        (1, 1, b"no row"),
+        (2, 9, &row[..]),
+        (2, 1, b"no row"),
         (77, 1, &row[..]),
-        (1, 1, b"no such row"),
+        (2, 1, b"no such row"),
     ] {
         let boot = format!("{schema}-{kind}-{}", payload.len());
-        let options = SpoolOptions::new(bench.spool_dir(), boot, schema, 1, Duration::from_secs(1));
-        let (spool, _incoming) = Spool::open(options).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        LocalSet::new().block_on(&runtime, async {
-            let writer = spool.writer_seed(0).start();
-            if payload == b"no such row" {
-                writer.append(kind, |out| out.extend_from_slice(&row)).unwrap();
-            }
-            writer
-                .flushed(writer.append(kind, |out| out.extend_from_slice(payload)).unwrap())
-                .await;
-        });
+        match payload == b"no such row" {
+            true => leave(&bench, &boot, schema, &[(kind, &row), (kind, payload)]),
+            false => leave(&bench, &boot, schema, &[(kind, payload)]),
+        }
     }
     let telemetry = bench.start();
     record_range(&telemetry, 0, 0..5);
@@ -385,6 +395,96 @@ fn shipper_poison_segment_goes_to_dead_and_the_next_is_shipped() {
         (4, 6, 0)
     );
     assert_eq!(fs::read_dir(bench.spool_dir().join("dead")).unwrap().count(), 4);
+}
+
+#[test]
+fn segment_of_an_older_build_ships_into_a_file_that_is_upgraded() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.database().parent().unwrap()).unwrap();
+    bench.control.block_on(async {
+        let options = sqlite::connect_options(&bench.database()).create_if_missing(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let made = concat!(include_str!("sqlite/schema_1.sql"), "PRAGMA user_version = 1;");
+        sqlx::raw_sql(made).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+    let rows: Vec<Vec<u8>> = (0..70)
+        .map(|i| {
+            let mut row = Vec::new();
+            row::tests::encode_exchange_1(&record(i), &mut row);
+            row
+        })
+        .collect();
+    let frames: Vec<(u8, &[u8])> = rows.iter().map(|row| (KIND_EXCHANGE, &row[..])).collect();
+    leave(&bench, "0001-a", 1, &frames);
+    let telemetry = bench.start();
+    record_range(&telemetry, 0, 70..75);
+    let stats = telemetry.stats();
+    let captures = bench.read(telemetry, async |store| {
+        let page = store.exchanges(&ExchangeFilter::default(), 100, None).await.unwrap();
+        page.items
+            .iter()
+            .map(|item| item["capture"].clone())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(
+        (captures.len(), captures.iter().filter(|c| *c == "full").count()),
+        (75, 70)
+    );
+    assert_eq!((stats.figures().shipped, stats.figures().dead_segments), (75, 0));
+}
+
+#[test]
+fn refusals_are_shipped_alone_and_shown_beside_the_figures() {
+    let bench = Bench::new();
+    let rows: Vec<Vec<u8>> = [(1, "a", 40), (2, "a", 2), (3, "", 50)]
+        .into_iter()
+        .map(|(i, key_id, requests)| {
+            let mut row = Vec::new();
+            let refused = RefusalsRecord {
+                refusals_id: Uuid::from_u128(i),
+                since: START + i as i64,
+                until: START + 900,
+                key_id,
+                endpoint: "chat_completions",
+                error_code: "invalid_api_key",
+                status_code: 401,
+                requests,
+                ..RefusalsRecord::default()
+            };
+            row::encode_refusals(&refused, &mut row);
+            row
+        })
+        .collect();
+    let frames: Vec<(u8, &[u8])> = rows.iter().map(|row| (KIND_REFUSALS, &row[..])).collect();
+    leave(&bench, "0001-a", row::EXCHANGE_SCHEMA_ID, &frames);
+    let ask = |from, outcome: Option<&str>, prompt: Option<&str>| StatsQuery {
+        filter: ExchangeFilter {
+            from,
+            outcome: outcome.map(str::to_owned),
+            prompt: prompt.map(str::to_owned),
+            ..ExchangeFilter::default()
+        },
+        group_by: vec![],
+        limit: 1,
+    };
+    bench.read(bench.start(), async |store| {
+        let all = store.stats(&ask(None, None, None)).await.unwrap().to_json();
+        let refused = |key, requests| {
+            json!({"key_id": key, "endpoint": "chat_completions", "error_code": "invalid_api_key",
+                   "status_code": 401, "requests": requests})
+        };
+        assert_eq!(all["refusals"], json!([refused("", 50), refused("a", 42)]));
+        assert_eq!(all["groups"], json!([]));
+        let later = store
+            .refusals(&ask(Some(START + 2), Some("rejected"), None))
+            .await
+            .unwrap();
+        assert_eq!(later.iter().map(|r| r.requests).collect::<Vec<_>>(), [50, 2]);
+        for none in [ask(None, Some("ok"), None), ask(None, None, Some("p"))] {
+            assert_eq!(store.refusals(&none).await.unwrap(), []);
+        }
+    });
 }
 
 #[test]
@@ -433,6 +533,7 @@ fn telemetry_sink_none_touches_nothing_and_waits_for_nothing() {
         seal_after: Duration::from_secs(1),
         sink: SinkOptions::None,
         workers: 2,
+        limits: SpoolLimits::default(),
     };
     let telemetry = Telemetry::start(options, bench.control.handle().clone()).unwrap();
     on_worker(&telemetry, 0, async |recorder| {
@@ -588,6 +689,7 @@ fn sqlite_columns_are_those_of_the_rows() {
         for (sql, columns) in [
             ("SELECT name FROM pragma_table_info('exchanges')", &EXCHANGE_COLUMNS[..]),
             ("SELECT name FROM pragma_table_info('feedback')", &FEEDBACK_COLUMNS[..]),
+            ("SELECT name FROM pragma_table_info('refusals')", &REFUSALS_COLUMNS[..]),
         ] {
             let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
             let mut found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

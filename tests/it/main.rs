@@ -6,6 +6,7 @@
 mod calls;
 mod commands;
 mod demo;
+mod full;
 mod input;
 mod kill;
 mod layering;

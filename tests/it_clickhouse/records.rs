@@ -69,6 +69,7 @@ pub fn record(i: u64) -> ExchangeRecord<'static> {
             br#"{"choices": []}"#
         },
         response_truncated: i.is_multiple_of(17),
+        capture: "metadata",
         ..ExchangeRecord::default()
     }
 }

@@ -4,20 +4,23 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use promptgate::telemetry::clickhouse::{ClickHouseError, schema};
-use promptgate::telemetry::row::{EXCHANGE_COLUMNS, FEEDBACK_COLUMNS};
+use promptgate::telemetry::row::{EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, REFUSALS_COLUMNS};
 
 use super::support::{DEADLINE, Database};
+
+const MIGRATIONS: usize = schema::MIGRATIONS.len();
 
 #[tokio::test]
 async fn migrations_make_the_columns_of_the_rows_and_run_once() {
     let database = Database::new();
-    assert_eq!(schema::plan(&database.server).await.unwrap().pending.len(), 3);
-    assert_eq!(schema::migrate(&database.server).await.unwrap(), 3);
+    assert_eq!(schema::plan(&database.server).await.unwrap().pending.len(), MIGRATIONS);
+    assert_eq!(schema::migrate(&database.server).await.unwrap(), MIGRATIONS);
     assert_eq!(schema::migrate(&database.server).await.unwrap(), 0);
     assert!(schema::plan(&database.server).await.unwrap().is_empty());
     for (table, columns) in [
         ("exchanges", &EXCHANGE_COLUMNS[..]),
         ("feedback", &FEEDBACK_COLUMNS[..]),
+        ("refusals", &REFUSALS_COLUMNS[..]),
     ] {
         let found = database
             .sql(&format!(
@@ -39,7 +42,7 @@ async fn migrations_make_the_columns_of_the_rows_and_run_once() {
         .await;
     let newer = schema::migrate(&database.server).await.unwrap_err();
     assert!(
-        matches!(newer, ClickHouseError::Newer { found: 99, known: 3 }),
+        matches!(newer, ClickHouseError::Newer { found: 99, known } if known as usize == MIGRATIONS),
         "{newer}"
     );
     database.drop().await;
@@ -67,7 +70,7 @@ async fn migrations_of_many_nodes_at_once_are_recorded_once() {
     let recorded = database
         .sql("SELECT count(), uniqExact(version) FROM schema_migrations")
         .await;
-    assert_eq!(recorded, "3\t3");
+    assert_eq!(recorded, format!("{MIGRATIONS}\t{MIGRATIONS}"));
     database.drop().await;
 }
 
@@ -123,7 +126,7 @@ async fn migrate_command_shows_then_runs() {
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
-    assert!(run(&[]).contains("3 migrations applied"));
+    assert!(run(&[]).contains(&format!("{MIGRATIONS} migrations applied")));
     assert!(run(&["--dry-run"]).contains("is up to date"));
     database.drop().await;
 }

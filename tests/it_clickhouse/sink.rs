@@ -1,10 +1,13 @@
 //! Batches into the real engine: each once, whatever happens to the attempts.
 
+use promptgate::domain::exchange::RefusalsRecord;
 use promptgate::telemetry::clickhouse::ClickHouseSink;
-use promptgate::telemetry::row::{encode_exchange, encode_feedback};
+use promptgate::telemetry::row::{encode_exchange, encode_feedback, encode_refusals};
 use promptgate::telemetry::sink::{Batch, Stored};
+use promptgate::telemetry::sqlite::SqliteSink;
+use promptgate::telemetry::{ExchangeFilter, StatsQuery, Store};
 
-use super::records::{feedback, record};
+use super::records::{START, feedback, record};
 use super::support::{DEADLINE, Database, on_worker, record_range};
 
 const DAY: u64 = 86_400;
@@ -79,6 +82,90 @@ async fn repeated_token_is_stored_and_counted_once() {
     let mut other = ClickHouseSink::new(&database.server, "node-2");
     other.store(&batch).await.unwrap();
     assert_eq!(database.counts().await, (200, 100, 200));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn refusals_alone_are_a_batch_and_read_alike_in_both_stores() {
+    let (database, folder) = (Database::new(), tempfile::tempdir().unwrap());
+    let rows: Vec<Vec<u8>> = (0..12)
+        .map(|i: u64| {
+            let mut row = Vec::new();
+            let refused = RefusalsRecord {
+                refusals_id: uuid::Uuid::from_u128(i.into()),
+                since: START + i as i64,
+                until: START + 60_000_000,
+                node: "node-1",
+                key_id: ["key_1", ""][i as usize % 2],
+                endpoint: "chat_completions",
+                error_code: ["rate_limited", "invalid_api_key", "invalid_api_key"][i as usize % 3],
+                status_code: 429,
+                requests: i * 1000,
+            };
+            encode_refusals(&refused, &mut row);
+            row
+        })
+        .collect();
+    let batch = Batch {
+        token: "boot/0-1".to_owned(),
+        refusals: rows.iter().map(Vec::as_slice).collect(),
+        ..Batch::default()
+    };
+    let path = folder.path().join("telemetry.db");
+    let mut sqlite = SqliteSink::open(&path).await.unwrap();
+    let mut clickhouse = ClickHouseSink::new(&database.server, "node-1");
+    for _ in 0..2 {
+        sqlite.store(&batch).await.unwrap();
+        clickhouse.store(&batch).await.unwrap();
+    }
+    let in_doubt = Batch {
+        token: "boot/0-2".to_owned(),
+        doubt_since: Some(0),
+        ..batch
+    };
+    assert_eq!(clickhouse.store(&in_doubt).await.unwrap(), Stored::Before);
+    let [one, other] = [Store::sqlite(&path), Store::clickhouse(&database.server)];
+    for (from, total) in [(None, 66_000), (Some(START + 6), 51_000)] {
+        let query = StatsQuery {
+            filter: ExchangeFilter {
+                from,
+                ..ExchangeFilter::default()
+            },
+            group_by: vec![],
+            limit: 10,
+        };
+        let refused = one.refusals(&query).await.unwrap();
+        assert_eq!(refused.iter().map(|r| r.requests).sum::<u64>(), total);
+        assert_eq!((refused.len(), &refused), (4, &other.refusals(&query).await.unwrap()));
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn rows_of_schema_1_are_stored_under_their_token_with_the_columns_they_have() {
+    let database = Database::new();
+    let mut sink = ClickHouseSink::new(&database.server, "node-1");
+    // As a build of schema 1 wrote them: without the last column.
+    let mut old = rows(0..20);
+    for row in &mut old {
+        row.truncate(row.len() - 1 - record(0).capture.len());
+    }
+    let of_schema_1 = || Batch {
+        schema: 1,
+        ..batch("boot/0-1", &old)
+    };
+    sink.store(&of_schema_1()).await.unwrap();
+    sink.store(&of_schema_1()).await.unwrap();
+    sink.store(&batch("boot/0-2", &rows(20..30))).await.unwrap();
+    assert_eq!(database.counts().await, (30, 30, 30));
+    let captures = "SELECT capture, count() FROM exchanges GROUP BY capture ORDER BY capture";
+    assert_eq!(database.sql(captures).await, "full\t20\nmetadata\t10");
+    let unknown = Batch {
+        schema: 99,
+        ..of_schema_1()
+    };
+    let error = sink.store(&unknown).await.unwrap_err();
+    assert!(!error.is_poison() && error.is_certain(), "{error}");
     database.drop().await;
 }
 

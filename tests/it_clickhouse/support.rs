@@ -166,6 +166,7 @@ impl Database {
 /// Telemetry on the current runtime, with two workers.
 pub fn start(sink: SinkOptions, spool: &Path) -> Telemetry {
     let options = TelemetryOptions {
+        limits: promptgate::telemetry::SpoolLimits::default(),
         spool_dir: spool.to_owned(),
         seal_after: Duration::from_millis(20),
         sink,

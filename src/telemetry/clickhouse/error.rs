@@ -46,6 +46,8 @@ pub enum ClickHouseError {
     Newer { found: u32, known: u32 },
     #[error("clickhouse: another process holds the migration lock since {seconds} s, waiting")]
     Locked { seconds: u64 },
+    #[error("clickhouse: rows have schema {0}, which this build does not know")]
+    Schema(u32),
     #[error("clickhouse: an answer cannot be read: {0}")]
     Decode(#[from] crate::telemetry::rowbinary::DecodeError),
 }
@@ -58,7 +60,9 @@ impl ClickHouseError {
 
     /// Whether it is certain that an INSERT has stored nothing.
     pub fn is_certain(&self) -> bool {
-        matches!(self, Self::Unreachable(_)) || self.has_code(&PARSE_CODES) || self.has_code(&REFUSED_CODES)
+        matches!(self, Self::Unreachable(_) | Self::Schema(_))
+            || self.has_code(&PARSE_CODES)
+            || self.has_code(&REFUSED_CODES)
     }
 
     /// Whether the table or database is not there.

@@ -33,7 +33,7 @@ pub struct Migration {
 }
 
 /// All that this build knows, in order.
-pub const MIGRATIONS: [Migration; 3] = [
+pub const MIGRATIONS: [Migration; 4] = [
     Migration {
         version: 1,
         name: "exchanges",
@@ -49,6 +49,11 @@ pub const MIGRATIONS: [Migration; 3] = [
         name: "rollup_minute",
         sql: include_str!("migrations/0003_rollup_minute.sql"),
     },
+    Migration {
+        version: 4,
+        name: "capture_refusals",
+        sql: include_str!("migrations/0004_capture_refusals.sql"),
+    },
 ];
 
 const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -59,7 +64,7 @@ const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
 ) ENGINE = MergeTree ORDER BY version";
 
 /// Tables whose records expire, with the column of their time.
-const EXPIRING: [(&str, &str); 2] = [("exchanges", "started_at"), ("feedback", "at")];
+const EXPIRING: [(&str, &str); 3] = [("exchanges", "started_at"), ("feedback", "at"), ("refusals", "since")];
 
 impl Migration {
     /// The first 16 hexadecimal digits of the text's SHA-256.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{ClickHouseError, schema};
 use crate::config::ClickHouse;
-use crate::telemetry::row::{Column, EXCHANGE_COLUMNS, FEEDBACK_COLUMNS};
+use crate::telemetry::row::{Column, FEEDBACK_COLUMNS, REFUSALS_COLUMNS, exchange_columns};
 use crate::telemetry::rowbinary::Reader;
 use crate::telemetry::sink::{Batch, Stored};
 
@@ -51,13 +51,13 @@ struct Table {
     columns: &'static [Column],
 }
 
-const EXCHANGES: Table = Table {
-    name: "exchanges",
-    columns: &EXCHANGE_COLUMNS,
-};
 const FEEDBACK: Table = Table {
     name: "feedback",
     columns: &FEEDBACK_COLUMNS,
+};
+const REFUSALS: Table = Table {
+    name: "refusals",
+    columns: &REFUSALS_COLUMNS,
 };
 
 /// Stores batches over HTTP.
@@ -130,7 +130,16 @@ impl ClickHouseSink {
 
     async fn store_tables(&self, batch: &Batch<'_>, ask: bool) -> Result<Stored, ClickHouseError> {
         let mut stored = Stored::Before;
-        for (table, rows) in [(&EXCHANGES, &batch.exchanges), (&FEEDBACK, &batch.feedback)] {
+        let exchanges = Table {
+            name: "exchanges",
+            // The bytes go through untouched: what an older build did not write, the table fills in.
+            columns: exchange_columns(batch.schema).ok_or(ClickHouseError::Schema(batch.schema))?,
+        };
+        for (table, rows) in [
+            (&exchanges, &batch.exchanges),
+            (&FEEDBACK, &batch.feedback),
+            (&REFUSALS, &batch.refusals),
+        ] {
             let missing = match ask {
                 true => self.missing(table, rows).await?,
                 false => rows.clone(),
@@ -206,7 +215,7 @@ fn days(rows: &[&[u8]]) -> BTreeMap<i64, Vec<Uuid>> {
     days
 }
 
-/// Day and id of a row: those of both tables begin with an id and a time. None for bytes that are no row.
+/// Day and id of a row: those of all tables begin with an id and a time. None for bytes that are no row.
 fn head(row: &[u8]) -> Option<(i64, Uuid)> {
     let mut row = Reader::new(row);
     let id = row.uuid().ok()?;

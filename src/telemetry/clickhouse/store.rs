@@ -16,7 +16,7 @@ use crate::config::ClickHouse;
 use crate::telemetry::row::{Column, EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, Type, attempt_value, map_value};
 use crate::telemetry::rowbinary::{DecodeError, Reader};
 use crate::telemetry::store::filter::{Bind, Dialect, ExchangeFilter, Sql, time_of};
-use crate::telemetry::store::stats::{Figures, GroupBy, Key, Scores, StatsQuery};
+use crate::telemetry::store::stats::{Figures, GroupBy, Key, Refusals, Scores, StatsQuery};
 use crate::telemetry::store::{ExchangePage, StoreError, content, time};
 
 /// A query that takes longer is given up, here and by the server.
@@ -149,6 +149,22 @@ impl ClickHouseStore {
             scores.extend(found.await?);
         }
         Ok((groups, scores))
+    }
+
+    pub async fn refusals(&self, query: &StatsQuery) -> Result<Vec<Refusals>, StoreError> {
+        let Some(sql) = query.refusals(Dialect::ClickHouse) else {
+            return Ok(Vec::new());
+        };
+        let refusals = self.rows(sql, |row| {
+            Ok(Refusals {
+                key_id: row.str()?.to_owned(),
+                endpoint: row.str()?.to_owned(),
+                error_code: row.str()?.to_owned(),
+                status_code: u16::try_from(row.u64()?).unwrap_or(u16::MAX),
+                requests: row.u64()?,
+            })
+        });
+        refusals.await
     }
 
     async fn items(&self, sql: Sql, columns: &[Column]) -> Result<Vec<Value>, StoreError> {

@@ -102,6 +102,7 @@ impl Source {
             variables_truncated: n64() % 2 == 0,
             request_truncated: n64() % 2 == 0,
             response_truncated: n64() % 2 == 0,
+            capture: text(),
         }
     }
 
@@ -120,6 +121,12 @@ impl Source {
             comment: text(5),
         }
     }
+}
+
+/// An exchange row as builds of schema 1 wrote it: without `capture`, and nothing else changed.
+pub fn encode_exchange_1(record: &ExchangeRecord<'_>, out: &mut Vec<u8>) {
+    encode_exchange(record, out);
+    out.truncate(out.len() - 1 - record.capture.len());
 }
 
 /// Names of a record's fields, from its `Debug`.
@@ -165,6 +172,17 @@ fn walk(columns: &[Column], row: &[u8]) -> Result<(), DecodeError> {
 fn columns_are_the_fields_in_their_order() {
     assert_eq!(names(&EXCHANGE_COLUMNS), field_names(&ExchangeRecord::default()));
     assert_eq!(names(&FEEDBACK_COLUMNS), field_names(&FeedbackRecord::default()));
+    assert_eq!(names(&REFUSALS_COLUMNS), field_names(&RefusalsRecord::default()));
+}
+
+#[test]
+fn columns_of_a_schema_are_a_prefix() {
+    assert_eq!(exchange_columns(EXCHANGE_SCHEMA_ID), Some(&EXCHANGE_COLUMNS[..]));
+    assert_eq!(exchange_columns(1).map(<[Column]>::len), Some(57));
+    assert_eq!(
+        (exchange_columns(0), exchange_columns(EXCHANGE_SCHEMA_ID + 1)),
+        (None, None)
+    );
 }
 
 #[test]
@@ -207,10 +225,10 @@ proptest! {
         let mut row = Vec::new();
         encode_exchange(&record, &mut row);
         prop_assert_eq!(walk(&EXCHANGE_COLUMNS, &row), Ok(()));
-        prop_assert_eq!(decode_exchange(&row), Ok(record));
-        prop_assert!(decode_exchange(&row[..row.len() - 1]).is_err());
+        prop_assert_eq!(decode_exchange(EXCHANGE_SCHEMA_ID, &row), Ok(record));
+        prop_assert!(decode_exchange(EXCHANGE_SCHEMA_ID, &row[..row.len() - 1]).is_err());
         row.push(0);
-        prop_assert_eq!(decode_exchange(&row), Err(DecodeError::Trailing(1)));
+        prop_assert_eq!(decode_exchange(EXCHANGE_SCHEMA_ID, &row), Err(DecodeError::Trailing(1)));
     }
 
     #[test]
@@ -223,7 +241,40 @@ proptest! {
     }
 
     #[test]
+    fn exchange_row_of_schema_1_decodes_with_defaults(source in source()) {
+        let record = ExchangeRecord { capture: "full", ..source.exchange() };
+        let mut row = Vec::new();
+        encode_exchange_1(&record, &mut row);
+        prop_assert_eq!(walk(exchange_columns(1).unwrap(), &row), Ok(()));
+        prop_assert_eq!(decode_exchange(1, &row), Ok(record));
+        prop_assert!(decode_exchange(EXCHANGE_SCHEMA_ID, &row).is_err());
+    }
+
+    #[test]
+    fn refusals_row_round_trips(source in source()) {
+        let text = |i: usize| source.texts[i].as_str();
+        let record = RefusalsRecord {
+            refusals_id: Uuid::from_u64_pair(source.numbers[0], source.numbers[1]),
+            since: source.numbers[2] as i64,
+            until: source.numbers[3] as i64,
+            node: text(0),
+            key_id: text(1),
+            endpoint: text(2),
+            error_code: text(3),
+            status_code: source.numbers[4] as u16,
+            requests: source.numbers[5],
+        };
+        let mut row = Vec::new();
+        encode_refusals(&record, &mut row);
+        prop_assert_eq!(walk(&REFUSALS_COLUMNS, &row), Ok(()));
+        prop_assert_eq!(decode_refusals(&row), Ok(record));
+    }
+
+    #[test]
     fn decoding_any_bytes_never_panics(bytes in vec(any::<u8>(), 0..400)) {
-        let _ = (decode_exchange(&bytes), decode_feedback(&bytes));
+        for schema in 1..=EXCHANGE_SCHEMA_ID {
+            let _ = decode_exchange(schema, &bytes);
+        }
+        let _ = (decode_feedback(&bytes), decode_refusals(&bytes));
     }
 }

@@ -1,4 +1,4 @@
--- Exchange records in SQLite, schema version 1. Columns are those of telemetry/row.rs (a test compares them).
+-- Exchange records in SQLite, schema version 2. Columns are those of telemetry/row.rs (a test compares them).
 -- Captured bodies come last: a query that does not read them never touches their overflow pages.
 -- exchange_id is a UUIDv7 of 16 bytes, so the primary key's order is that of time, and pages are seeks on it.
 -- Not WITHOUT ROWID: rows of some KiB inside an index tree cost twice the CPU and twice the file (measured).
@@ -57,6 +57,7 @@ CREATE TABLE exchanges (
     variables_truncated INTEGER NOT NULL,
     request_truncated INTEGER NOT NULL,
     response_truncated INTEGER NOT NULL,
+    capture TEXT NOT NULL DEFAULT 'full',
     variables TEXT NOT NULL,
     request TEXT NOT NULL,
     response TEXT NOT NULL
@@ -78,6 +79,21 @@ CREATE TABLE feedback (
 );
 
 CREATE INDEX feedback_by_exchange ON feedback (exchange_id);
+
+-- Requests refused in a flood, counted together.
+CREATE TABLE refusals (
+    refusals_id BLOB NOT NULL PRIMARY KEY,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    error_code TEXT NOT NULL,
+    status_code INTEGER NOT NULL,
+    requests INTEGER NOT NULL
+);
+
+CREATE INDEX refusals_by_time ON refusals (since);
 
 -- One row for each spool segment stored, in the transaction that stored its rows: a segment offered again is skipped.
 CREATE TABLE batches (

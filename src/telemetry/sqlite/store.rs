@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::connect_options;
 use crate::telemetry::row::{Column, EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, Type};
 use crate::telemetry::store::filter::{Bind, Dialect, ExchangeFilter, Sql};
-use crate::telemetry::store::stats::{Figures, GroupBy, Key, Scores, StatsQuery};
+use crate::telemetry::store::stats::{Figures, GroupBy, Key, Refusals, Scores, StatsQuery};
 use crate::telemetry::store::{ExchangePage, StoreError, content, time};
 
 /// Readers at a time; more wait.
@@ -98,6 +98,23 @@ impl SqliteStore {
             }
         }
         Ok((groups, scores))
+    }
+
+    pub async fn refusals(&self, query: &StatsQuery) -> Result<Vec<Refusals>, StoreError> {
+        let Some(sql) = query.refusals(Dialect::Sqlite) else {
+            return Ok(Vec::new());
+        };
+        let rows = self.fetch(sql).await?;
+        let refusals = rows.iter().map(|row| {
+            Ok::<_, sqlx::Error>(Refusals {
+                key_id: row.try_get(0)?,
+                endpoint: row.try_get(1)?,
+                error_code: row.try_get(2)?,
+                status_code: row.try_get(3)?,
+                requests: row.try_get(4)?,
+            })
+        });
+        Ok(refusals.collect::<Result<_, _>>()?)
     }
 
     pub async fn close(&self) {

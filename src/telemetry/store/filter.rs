@@ -41,7 +41,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// A bound time to compare `started_at` with.
-    fn time(self) -> &'static str {
+    pub fn time(self) -> &'static str {
         match self {
             Self::Sqlite => "?",
             Self::ClickHouse => "fromUnixTimestamp64Micro(?, 'UTC')",

@@ -1,10 +1,13 @@
-//! Statistics over exchanges, by group: the question, and its SQL in either dialect. What comes back is in `answer`.
+//! Statistics over exchanges, by group: the question, and its SQL in either dialect. What comes back is in `answer`;
+//! requests that were refused in a flood, and so have no exchange, in `refusals`.
 
 mod answer;
+mod refusals;
 
 use std::str::FromStr;
 
 pub use answer::{Figures, Group, Key, Scores, Stats};
+pub use refusals::Refusals;
 
 use super::filter::{Bind, Dialect, ExchangeFilter, Sql};
 

@@ -118,6 +118,21 @@ impl TestGateway {
         created.json()["key"].as_str().unwrap().to_owned()
     }
 
+    /// A file of its data.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// All metrics, in Prometheus' text format.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.app.control_address);
+        send(self.http.request(Method::GET, url))
+            .await
+            .expect(200)
+            .text()
+            .to_owned()
+    }
+
     /// The registry's generation, as the data plane serves it.
     pub async fn generation(&self) -> u64 {
         let answer = send(self.request(Method::GET, "/v1/models")).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{GroupBy, LIMIT_MAX, StatsQuery};
+use super::{GroupBy, LIMIT_MAX, Refusals, StatsQuery};
 use crate::telemetry::store::{VariantSummary, time};
 
 /// A value that a group is made by.
@@ -82,6 +82,8 @@ pub struct Stats {
     pub groups: Vec<Group>,
     /// Whether there are more groups than were asked for.
     pub truncated: bool,
+    /// Requests refused in a flood, which are in no group.
+    pub refusals: Vec<Refusals>,
 }
 
 impl Stats {
@@ -121,13 +123,14 @@ impl Stats {
             times: query.group_by.iter().map(|by| matches!(by, GroupBy::Time(_))).collect(),
             groups,
             truncated,
+            refusals: Vec::new(),
         }
     }
 
     /// As the API answers: each group's keys, then its figures.
     pub fn to_json(&self) -> Value {
         let groups: Vec<Value> = self.groups.iter().map(|group| self.group_json(group)).collect();
-        json!({"groups": groups, "truncated": self.truncated})
+        json!({"groups": groups, "truncated": self.truncated, "refusals": self.refusals})
     }
 
     fn group_json(&self, group: &Group) -> Value {
