@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod migrate;
 mod mock_provider;
+mod prices;
 mod remote;
 mod serve;
 mod shutdown;
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::Args),
     /// Check a configuration file and say everything that is wrong with it
     Check(check::Args),
+    /// Show what a model's tokens are charged
+    Prices(prices::Args),
     /// Bring ClickHouse's tables to this build's schema (the gateway does so itself when it starts)
     Migrate(migrate::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
@@ -59,6 +62,7 @@ pub fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Prices(args) => prices::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),

@@ -12,6 +12,7 @@ pub mod price;
 pub mod prompt;
 pub mod split;
 pub mod template;
+pub mod text_size;
 pub mod usage;
 pub mod variables;
 pub mod version;

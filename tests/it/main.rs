@@ -17,3 +17,4 @@ mod rules;
 mod streams;
 mod support;
 mod tls;
+mod tokens;

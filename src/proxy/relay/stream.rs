@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 use super::{broken, outcome_of, scrub};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
-use crate::provider::openai::{Assembly, Call, EventKind};
+use crate::provider::openai::{self, Assembly, Call, EventKind};
 use crate::provider::sse::{self, Piece, Splitter};
 use crate::proxy::exchange::{Captured, Exchange};
 use crate::proxy::finish;
@@ -81,8 +81,13 @@ enum Mode {
         status: StatusCode,
         kept: Vec<u8>,
         limit: usize,
+        /// The answer's end, where its usage is.
+        tail: Vec<u8>,
     },
 }
+
+/// What is looked at of an answer's end.
+const TAIL_BYTES: usize = 1 << 10;
 
 enum Phase {
     Relaying,
@@ -116,6 +121,8 @@ impl Relay {
             crate::config::Capture::Metadata => 0,
         };
         exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, limit)));
+        // It may break off before its usage; until then the vocabulary is there.
+        crate::tokenizer::prepare(&exchange.call.upstream_model);
         let mode = Mode::Events {
             splitter: Splitter::default(),
             withhold_usage,
@@ -139,6 +146,7 @@ impl Relay {
             status,
             kept: Vec::new(),
             limit: exchange.worker.settings.capture_max_field,
+            tail: Vec::new(),
         };
         let mut relay = Self::new(exchange, upstream, limits, mode);
         relay.announced = announced;
@@ -263,10 +271,18 @@ impl Relay {
             exchange, mode, ready, ..
         } = self;
         match mode {
-            Mode::Opaque { last, kept, limit, .. } => {
+            Mode::Opaque {
+                last,
+                kept,
+                limit,
+                tail,
+                ..
+            } => {
                 exchange.content.response_bytes += data.len() as u64;
                 let room = *limit - kept.len();
                 kept.extend_from_slice(&data[..data.len().min(room)]);
+                tail.extend_from_slice(&data[data.len().saturating_sub(TAIL_BYTES)..]);
+                tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
                 let earlier = std::mem::replace(last, data);
                 if !earlier.is_empty() {
                     ready.push_back(earlier);
@@ -375,7 +391,10 @@ impl Relay {
     /// Moves what was learnt from the answer to where the record finds it.
     fn settle(&mut self) {
         self.exchange.upstream_ended();
-        if let Mode::Opaque { kept, .. } = &mut self.mode {
+        if let Mode::Opaque { kept, tail, status, .. } = &mut self.mode {
+            if status.is_success() && self.exchange.call.facts.usage.is_none() {
+                self.exchange.call.facts.usage = openai::usage_at_end(tail);
+            }
             let kept = std::mem::take(kept);
             let whole = kept.len() as u64 == self.exchange.content.response_bytes;
             self.exchange.content.response = if whole {
