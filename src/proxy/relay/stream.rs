@@ -16,7 +16,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::Sleep;
 
-use super::{broken, outcome_of};
+use super::{broken, outcome_of, scrub};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
 use crate::provider::openai::{self, Assembly, Call, EventKind};
@@ -306,13 +306,17 @@ impl Relay {
                             EventKind::UsageOnly if *withhold_usage => return,
                             kind @ (EventKind::Done | EventKind::Failed) => {
                                 *failed |= kind == EventKind::Failed;
+                                let event = match kind {
+                                    EventKind::Failed => scrub(exchange, event),
+                                    _ => event,
+                                };
                                 exchange.content.response_bytes += event.len() as u64;
                                 terminal = Some(event);
                                 return;
                             }
                             EventKind::Error | EventKind::Malformed => {
                                 *failed = true;
-                                event
+                                scrub(exchange, event)
                             }
                             EventKind::Content | EventKind::UsageOnly | EventKind::Other => event,
                         },
