@@ -105,7 +105,12 @@ impl App {
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot start a worker thread")?;
         let ready = Arc::new(AtomicBool::new(true));
-        let gauges = Gauges::new(Arc::clone(&metrics), Arc::clone(&publisher), telemetry.stats());
+        let gauges = Gauges::new(
+            Arc::clone(&metrics),
+            Arc::clone(&publisher),
+            telemetry.stats(),
+            telemetry.ship_stats(),
+        );
         let plane = control::Plane {
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
@@ -171,10 +176,11 @@ async fn start_telemetry(
         spool_dir: config.telemetry.spool_dir.clone(),
         seal_after: config.telemetry.seal_after,
         sink: match &config.telemetry.sink {
-            Sink::Sqlite { path } => SinkOptions::Sqlite { path: path.clone() },
+            Sink::Sqlite(sqlite) => SinkOptions::Sqlite(sqlite.clone()),
             Sink::ClickHouse(server) => SinkOptions::ClickHouse {
                 server: server.clone(),
                 node: config.server.node.clone(),
+                durable: false,
             },
             Sink::None => SinkOptions::None,
         },

@@ -1,25 +1,34 @@
 //! Metrics that are read when somebody looks, instead of being kept up to date.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::metrics::Metrics;
 use crate::snapshot::Publisher;
 use crate::spool::SpoolStats;
+use crate::telemetry::ship::ShipStats;
 
 /// Everything a scrape needs.
 pub struct Gauges {
     metrics: Arc<Metrics>,
     publisher: Arc<Publisher>,
     spool: Arc<SpoolStats>,
+    shipped: Arc<ShipStats>,
 }
 
 impl Gauges {
-    pub fn new(metrics: Arc<Metrics>, publisher: Arc<Publisher>, spool: Arc<SpoolStats>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        publisher: Arc<Publisher>,
+        spool: Arc<SpoolStats>,
+        shipped: Arc<ShipStats>,
+    ) -> Self {
         Self {
             metrics,
             publisher,
             spool,
+            shipped,
         }
     }
 
@@ -46,6 +55,10 @@ impl Gauges {
             ("ship", "stored", figures.shipped),
             ("ship", "failed_attempt", figures.ship_errors),
             ("ship", "dead_segment", figures.dead_segments),
+            ("ship", "dead", self.shipped.dead_rows.load(Relaxed)),
+            ("ship", "resent", self.shipped.resent_rows.load(Relaxed)),
+            ("ship", "refused", self.shipped.refused.load(Relaxed)),
+            ("sink", "pruned", self.shipped.pruned.load(Relaxed)),
         ] {
             let counter = metrics.records.with_label_values(&[stage, result]);
             counter.inc_by(count.saturating_sub(counter.get()));

@@ -1,7 +1,7 @@
 //! Commands that talk to a running promptgate's control plane.
 
 mod diff;
-mod table;
+pub mod table;
 
 pub mod deploy;
 pub mod exchanges;

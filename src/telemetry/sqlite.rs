@@ -11,20 +11,25 @@
 //! |---|---|
 //! | `file` | opening, making and upgrading the file |
 //! | `insert` | a batch as one transaction |
+//! | `retention` | removing what is no longer kept |
 //! | `store` | reading back |
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sqlx::{Connection, SqliteConnection};
 
 use super::rowbinary::DecodeError;
 use super::sink::{Batch, Stored};
+use crate::config::Sqlite;
+use retention::Retention;
 
 mod file;
 mod insert;
+mod retention;
 mod store;
 
 pub(super) use file::connect_options;
+pub use retention::Tidied;
 pub use store::SqliteStore;
 
 /// Why rows could not be stored.
@@ -47,6 +52,7 @@ pub enum SqliteError {
 #[derive(Debug)]
 pub struct SqliteSink {
     path: PathBuf,
+    retention: Retention,
     /// None after an error: the next batch opens the file anew, whatever the connection's state was.
     connection: Option<SqliteConnection>,
 }
@@ -56,10 +62,11 @@ impl SqliteSink {
     ///
     /// # Errors
     /// The file cannot be opened, is no database, or was written by a newer build.
-    pub async fn open(path: &Path) -> Result<Self, SqliteError> {
+    pub async fn open(config: &Sqlite) -> Result<Self, SqliteError> {
         Ok(Self {
-            path: path.to_path_buf(),
-            connection: Some(file::open(path).await?),
+            path: config.path.clone(),
+            retention: Retention::new(config),
+            connection: Some(file::open(&config.path).await?),
         })
     }
 
@@ -75,6 +82,21 @@ impl SqliteSink {
         let stored = insert::insert_batch(&mut connection, batch).await?;
         self.connection = Some(connection);
         Ok(stored)
+    }
+
+    /// Removes some of what is no longer kept.
+    ///
+    /// # Errors
+    /// Nothing was removed.
+    pub async fn tidy(&mut self, quiet: bool) -> Result<Tidied, SqliteError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => file::open(&self.path).await?,
+        };
+        let now = jiff::Timestamp::now().as_microsecond();
+        let tidied = self.retention.step(&mut connection, now, quiet).await?;
+        self.connection = Some(connection);
+        Ok(tidied)
     }
 
     /// Closes the file, which also empties the write-ahead log.
