@@ -180,7 +180,7 @@ async fn start_telemetry(
             Sink::ClickHouse(server) => SinkOptions::ClickHouse {
                 server: server.clone(),
                 node: config.server.node.clone(),
-                durable: false,
+                durable: config.telemetry.durability.is_on_disk(),
             },
             Sink::None => SinkOptions::None,
         },

@@ -80,6 +80,15 @@ pub enum Durability {
     Process,
 }
 
+impl Durability {
+    /// Whether what a sink has stored is to survive the loss of power as well.
+    pub fn is_on_disk(self) -> bool {
+        match self {
+            Self::Process => false,
+        }
+    }
+}
+
 /// What happens to a record when the spool is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
