@@ -135,7 +135,7 @@ impl Metrics {
                 IntCounterVec::new(
                     Opts::new(
                         "promptgate_records_total",
-                        "Records by stage (spool, ship) and result. Any `lost` is an alarm: look at disk and log.",
+                        "Records by stage (spool, ship, sink) and result. Any `lost` or `dead` is an alarm: look at disk, log, `promptgate dead-letters`.",
                     ),
                     &["stage", "result"],
                 ),

@@ -88,6 +88,13 @@ pub enum Durability {
     Relaxed,
 }
 
+impl Durability {
+    /// Whether what a sink has stored is to survive the loss of power as well.
+    pub fn is_on_disk(self) -> bool {
+        self == Self::Disk
+    }
+}
+
 /// What happens to a record when the spool is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
