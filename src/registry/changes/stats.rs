@@ -26,6 +26,9 @@ pub struct ReviewStats {
     pub to_apply: LeadTime,
 }
 
+/// State, and when it was opened, first approved and applied.
+type Row = (String, Option<i64>, Option<i64>, Option<i64>);
+
 fn lead_time(mut times: Vec<i64>) -> LeadTime {
     LeadTime {
         count: times.len(),
@@ -46,7 +49,7 @@ impl Registry {
         from_us: Option<i64>,
         to_us: Option<i64>,
     ) -> Result<ReviewStats, RegistryError> {
-        let rows: Vec<(String, Option<i64>, Option<i64>, Option<i64>)> = sqlx::query_as(
+        let rows: Vec<Row> = sqlx::query_as(
             "SELECT state, opened_at, first_approved_at, applied_at FROM changes \
              WHERE ($1 = '' OR environment = $1) AND created_at >= $2 AND created_at < $3 ORDER BY id DESC LIMIT $4",
         )
@@ -60,7 +63,7 @@ impl Registry {
         for (state, ..) in &rows {
             *by_state.entry(state.clone()).or_default() += 1;
         }
-        let times = |until: fn(&(String, Option<i64>, Option<i64>, Option<i64>)) -> Option<i64>| {
+        let times = |until: fn(&Row) -> Option<i64>| {
             lead_time(rows.iter().filter_map(|row| Some(until(row)? - row.1?)).collect())
         };
         Ok(ReviewStats {
