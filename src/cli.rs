@@ -44,6 +44,8 @@ enum Command {
     Deploy(remote::deploy::DeployArgs),
     /// Go back to what was live before
     Rollback(remote::deploy::RollbackArgs),
+    /// Propose, review and apply changes of what is live
+    Changes(remote::changes::Args),
     /// Make, list and revoke applications' keys
     Keys(remote::keys::Args),
     /// Create users and grant them roles
@@ -80,6 +82,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Prompt(args) => remote::prompt::run(args),
         Command::Deploy(args) => remote::deploy::deploy(args),
         Command::Rollback(args) => remote::deploy::rollback(args),
+        Command::Changes(args) => remote::changes::run(args),
         Command::Keys(args) => remote::keys::run(args),
         Command::Users(args) => remote::users::run(args),
         Command::Tokens(args) => remote::users::tokens(args),

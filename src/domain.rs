@@ -11,6 +11,7 @@ pub mod json;
 pub mod partial;
 pub mod price;
 pub mod prompt;
+pub mod review;
 pub mod role;
 pub mod split;
 pub mod template;
