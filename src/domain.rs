@@ -10,6 +10,7 @@ pub mod json;
 pub mod partial;
 pub mod price;
 pub mod prompt;
+pub mod role;
 pub mod split;
 pub mod template;
 pub mod usage;

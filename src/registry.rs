@@ -1,4 +1,4 @@
-//! The durable truth: prompts, versions, deployments, environments, keys, tokens and the audit log.
+//! The durable truth: prompts, versions, deployments, environments, keys, users and the audit log.
 //!
 //! A change is one `change::Change`: a write transaction that raises the generation by one, stamps the rows it touches
 //! with it and appends to the audit log. So whoever reads everything stamped later than a generation
@@ -22,6 +22,7 @@ mod rollback;
 mod schema;
 mod secret;
 mod tokens;
+mod users;
 mod versions;
 
 #[cfg(test)]
@@ -37,14 +38,15 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use crate::domain::version::Problem;
 
 pub use audit::AuditEntry;
-pub use change::By;
+pub use change::{Actor, By};
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
 pub use deployments::{Deployment, DeploymentKind};
 pub use environments::Environment;
 pub use keys::{CreatedKey, Key, NewKey};
 pub use page::{MAX_PAGE, Page, PageOf};
 pub use prompts::{Live, NewPrompt, Prompt};
-pub use tokens::Token;
+pub use tokens::{Caller, CreatedToken, NewToken, Token};
+pub use users::{NewUser, User, UserKind, UserUpdate};
 pub use versions::{Version, VersionName, VersionSummary};
 
 /// How many connections read at the same time.
@@ -120,6 +122,12 @@ pub enum Missing {
     },
     #[error("key {0:?} does not exist")]
     Key(String),
+    #[error("user {0:?} does not exist")]
+    User(String),
+    #[error("token {0:?} does not exist")]
+    Token(String),
+    #[error("user {user:?} has no grant {grant}")]
+    Grant { user: String, grant: String },
     #[error("prompt {prompt:?} has no alias {alias:?}")]
     Alias { prompt: String, alias: String },
 }

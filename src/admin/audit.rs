@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Paging, listed, time};
 use super::errors::Failure;
+use crate::domain::role::{Permission, Scope};
 use crate::registry::AuditEntry;
 
 fn view(entry: &AuditEntry) -> Value {
@@ -12,6 +13,9 @@ fn view(entry: &AuditEntry) -> Value {
         "id": entry.id,
         "at": time(entry.at_us),
         "actor": entry.actor,
+        "actor_id": entry.actor_id,
+        "token_id": entry.token_id,
+        "request_id": entry.request_id,
         "action": entry.action,
         "subject": entry.subject,
         "detail": entry.detail,
@@ -20,6 +24,7 @@ fn view(entry: &AuditEntry) -> Value {
 
 /// `GET /audit`, newest first.
 pub async fn list(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::ReadAudit, Scope::EVERYWHERE)?;
     let paging: Paging = call.query()?;
     Ok(listed(call.registry().list_audit(paging.page()).await?, view))
 }

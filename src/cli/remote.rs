@@ -8,6 +8,7 @@ pub mod exchanges;
 pub mod keys;
 pub mod prompt;
 pub mod stats;
+pub mod users;
 
 use anyhow::{Context, bail};
 use http::Method;

@@ -5,7 +5,10 @@ use sqlx::SqlitePool;
 use super::{RegistryError, now_us, secret};
 
 /// Every migration: its number is its place, starting at 1.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_init", include_str!("migrations/0001_init.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_init", include_str!("migrations/0001_init.sql")),
+    ("0002_users", include_str!("migrations/0002_users.sql")),
+];
 
 /// Brings the schema up to date; a second process waits for the first one's transaction.
 pub(super) async fn migrate(writer: &SqlitePool) -> Result<(), RegistryError> {

@@ -3,6 +3,7 @@
 mod deployments;
 mod keys;
 mod prompts;
+mod upgrade;
 mod versions;
 
 use serde_json::{Value, json};
@@ -10,10 +11,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::content::Content;
+use crate::domain::role::{Grant, Role};
 use crate::domain::split::Arm;
 
 const ADA: By<'static> = By {
-    actor: "ada",
+    actor: Actor::named("ada"),
     message: "why",
 };
 
@@ -204,4 +206,14 @@ async fn every_change_leaves_one_audit_row() {
     let rest = registry.list_audit(page).await.unwrap();
     assert_eq!([first.items, rest.items].concat(), log);
     assert_eq!(rest.next_cursor, None);
+}
+
+impl Registry {
+    /// Lets every token with or without an end have ended.
+    pub(crate) async fn expire_tokens_for_tests(&self) {
+        sqlx::query("UPDATE tokens SET expires_at = 1")
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
 }

@@ -146,3 +146,64 @@ async fn prompt_goes_from_a_file_to_live_and_back_by_commands() {
     let (code, text) = read(&gateway, &["prompt", "show", "nope"]);
     assert!(code == 1 && text.contains("\"nope\""), "{code} {text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_tokens_are_managed_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    assert_eq!(run(&gateway, &["whoami"])["user"]["name"], "admin");
+    run(
+        &gateway,
+        &["users", "create", "ada@example.com", "--role", "viewer,editor"],
+    );
+    let grant = [
+        "ada@example.com",
+        "deployer",
+        "--environment",
+        "staging",
+        "--folder",
+        "support",
+    ];
+    let args = |verb: &'static str| -> Vec<&str> { ["users", verb].into_iter().chain(grant).collect() };
+    let (code, text) = read(&gateway, &args("grant"));
+    assert_eq!(
+        (code, text.trim()),
+        (0, "ada@example.com (person): viewer, editor, deployer@staging:support")
+    );
+    let made = run(
+        &gateway,
+        &[
+            "tokens",
+            "create",
+            "ci",
+            "--user",
+            "ada@example.com",
+            "--expires",
+            "90d",
+        ],
+    );
+    let token = made["secret"].as_str().unwrap();
+    let as_ada = |args: &[&str]| {
+        let output = command(&gateway, args).env("PROMPTGATE_TOKEN", token).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, text) = as_ada(&["whoami"]);
+    assert!(code == 0 && text.contains("read, propose, write, deploy"), "{text}");
+    let (code, text) = as_ada(&["keys", "create", "x"]);
+    assert!(code == 1 && text.contains("that needs the role admin there"), "{text}");
+    let (code, text) = as_ada(&["tokens", "list"]);
+    assert!(code == 0 && text.contains("ci"), "{text}");
+    let (code, text) = read(&gateway, &args("ungrant"));
+    assert_eq!((code, text.trim()), (0, "ada@example.com (person): viewer, editor"));
+    let (_, text) = read(&gateway, &["users", "disable", "ada@example.com"]);
+    assert!(text.contains("disabled since"), "{text}");
+    assert_eq!(as_ada(&["whoami"]).0, 1);
+    run(&gateway, &["users", "enable", "ada@example.com"]);
+    let id = made["id"].as_str().unwrap();
+    run(&gateway, &["tokens", "revoke", id, "--user", "ada@example.com"]);
+    assert_eq!(as_ada(&["whoami"]).0, 1);
+    let (_, text) = read(&gateway, &["users", "list"]);
+    assert!(text.contains("admin") && text.contains("ada@example.com"), "{text}");
+}
