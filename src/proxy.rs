@@ -18,6 +18,7 @@
 mod admit;
 mod answer;
 mod body;
+mod captured;
 mod exchange;
 mod feedback;
 mod finish;

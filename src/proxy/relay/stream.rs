@@ -74,6 +74,8 @@ enum Mode {
         /// An in-band error or a malformed event came by.
         failed: bool,
         finished: bool,
+        /// The most text that is kept.
+        limit: usize,
     },
     Opaque {
         /// The piece that waits for the next one, or for the record.
@@ -110,24 +112,21 @@ impl Relay {
         limits: Limits,
         withhold_usage: bool,
     ) -> Box<Self> {
-        let settings = &exchange.worker.settings;
-        let limit = match settings.capture {
-            crate::config::Capture::Full => settings.capture_max_field,
-            crate::config::Capture::Metadata => 0,
-        };
-        exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, limit)));
+        let limit = exchange.keep_stream();
+        exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, 0)));
         let mode = Mode::Events {
             splitter: Splitter::default(),
             withhold_usage,
             failed: false,
             finished: false,
+            limit,
         };
         Self::new(exchange, upstream, limits, mode)
     }
 
     /// Relays an answer that is too large to hold, after its `beginning`.
     pub fn opaque(
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
         beginning: Bytes,
         upstream: UpstreamBody,
         limits: Limits,
@@ -138,7 +137,7 @@ impl Relay {
             last: Bytes::new(),
             status,
             kept: Vec::new(),
-            limit: exchange.worker.settings.capture_max_field,
+            limit: exchange.keep_stream(),
         };
         let mut relay = Self::new(exchange, upstream, limits, mode);
         relay.announced = announced;
@@ -265,7 +264,8 @@ impl Relay {
         match mode {
             Mode::Opaque { last, kept, limit, .. } => {
                 exchange.content.response_bytes += data.len() as u64;
-                let room = *limit - kept.len();
+                let granted = exchange.content.draw(kept.len() + data.len(), *limit);
+                let room = granted.saturating_sub(kept.len());
                 kept.extend_from_slice(&data[..data.len().min(room)]);
                 let earlier = std::mem::replace(last, data);
                 if !earlier.is_empty() {
@@ -277,6 +277,7 @@ impl Relay {
                 withhold_usage,
                 failed,
                 finished,
+                limit,
             } => {
                 let mut terminal = None;
                 let mut runs = Runs::new(data.clone(), ready);
@@ -286,7 +287,7 @@ impl Relay {
                     }
                     let bytes = match piece {
                         Piece::Opaque(bytes) => bytes,
-                        Piece::Event(event) => match read_event(exchange, &event) {
+                        Piece::Event(event) => match read_event(exchange, &event, *limit) {
                             EventKind::UsageOnly if *withhold_usage => return,
                             kind @ (EventKind::Done | EventKind::Failed) => {
                                 *failed |= kind == EventKind::Failed;
@@ -322,10 +323,15 @@ impl Relay {
                 let last = std::mem::take(last);
                 self.hold(last, false, Then::End);
             }
-            Mode::Events { splitter, failed, .. } => {
+            Mode::Events {
+                splitter,
+                failed,
+                limit,
+                ..
+            } => {
                 // Some compatible providers send a finish reason and no `[DONE]`, or leave out its blank line.
                 let tail = splitter.finish();
-                let done = !tail.is_empty() && read_event(&mut self.exchange, &tail) == EventKind::Done;
+                let done = !tail.is_empty() && read_event(&mut self.exchange, &tail, *limit) == EventKind::Done;
                 let failed = *failed;
                 if failed || done || !self.exchange.facts().finish_reason.is_empty() {
                     self.exchange.content.response_bytes += tail.len() as u64;
@@ -438,14 +444,20 @@ fn error_event(call: Call, error: &ApiError) -> Bytes {
     Bytes::from(format!("data: {}\n\n", error.to_json()))
 }
 
-/// Reads one event into the exchange.
-fn read_event(exchange: &mut Exchange, event: &[u8]) -> EventKind {
+/// Reads one event into the exchange, of whose text at most `limit` bytes are kept.
+fn read_event(exchange: &mut Exchange, event: &[u8], limit: usize) -> EventKind {
     let Some(data) = sse::data(event) else {
         return EventKind::Other;
     };
+    let kept = match &exchange.content.response {
+        Captured::Stream(assembly) => assembly.kept(),
+        _ => return EventKind::Other,
+    };
+    let granted = exchange.content.draw(kept + data.len(), limit);
     let Captured::Stream(assembly) = &mut exchange.content.response else {
         return EventKind::Other;
     };
+    assembly.set_limit(granted);
     let kind = assembly.read(&data);
     if kind == EventKind::Content && exchange.times.first_token.is_none() {
         exchange.times.first_token = Some(exchange.started.elapsed());
