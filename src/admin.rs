@@ -12,7 +12,7 @@
 //! `prompt_path` reads.
 
 mod aliases;
-mod audit;
+pub mod audit;
 mod auth;
 mod call;
 mod deployments;
@@ -64,6 +64,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/environments", get(environments::list))
         .route("/environments/{name}", get(environments::show).put(environments::set))
         .route("/audit", get(audit::list))
+        .route("/audit/verify", get(audit::verify))
         .route("/exchanges", get(exchanges::list))
         .route("/exchanges/{id}", get(exchanges::show))
         .route("/openapi.json", get(openapi::show))

@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod migrate;
 mod mock_provider;
+mod prices;
 mod remote;
 mod serve;
 mod shutdown;
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::Args),
     /// Check a configuration file and say everything that is wrong with it
     Check(check::Args),
+    /// Show what a model's tokens are charged
+    Prices(prices::Args),
     /// Bring ClickHouse's tables to this build's schema (the gateway does so itself when it starts)
     Migrate(migrate::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
@@ -46,6 +49,8 @@ enum Command {
     Tokens(remote::users::TokensArgs),
     /// Show whose token this is, and what it may do
     Whoami(remote::users::WhoamiArgs),
+    /// See who changed what, prove that the log is whole, export it
+    Audit(remote::audit::Args),
     /// Look into what was recorded
     Exchanges(remote::exchanges::Args),
     /// Follow exchanges as they are recorded
@@ -65,6 +70,7 @@ pub fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Prices(args) => prices::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),
@@ -74,6 +80,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Users(args) => remote::users::run(args),
         Command::Tokens(args) => remote::users::tokens(args),
         Command::Whoami(args) => remote::users::whoami(args),
+        Command::Audit(args) => remote::audit::run(args),
         Command::Exchanges(args) => remote::exchanges::run(args),
         Command::Tail(args) => remote::exchanges::tail(args),
         Command::Stats(args) => remote::stats::run(args),

@@ -33,6 +33,7 @@ mod tests;
 
 pub use limits::{Limits, Timeouts};
 pub use models::{Model, Price, Target};
+pub use prices::parse_day;
 pub use problem::{ConfigError, Problem};
 pub use providers::{Provider, ProviderKind};
 pub use registry::Registry;

@@ -3,6 +3,7 @@
 //! Nothing here knows tokio, hyper, the file system, a clock or randomness; time and random numbers are arguments. So
 //! every rule (which prompt, which arm, which text) can be tested without a socket.
 
+pub mod audit;
 pub mod content;
 pub mod error;
 pub mod exchange;
@@ -15,6 +16,7 @@ pub mod pseudonym;
 pub mod role;
 pub mod split;
 pub mod template;
+pub mod text_size;
 pub mod usage;
 pub mod variables;
 pub mod version;

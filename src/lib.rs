@@ -18,6 +18,7 @@
 //! | [`upstream`] | connections to providers: pool, TLS, timeouts |
 //! | [`provider`] | what each provider kind speaks: paths, credentials, usage |
 //! | [`spool`] | append-only segment files every record goes through |
+//! | [`tokenizer`] | counts the tokens of a text, for answers that break off before their usage |
 //! | [`config`] | TOML to a validated configuration, all problems at once |
 //! | [`metrics`] | every metric family, in one place |
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
@@ -35,4 +36,5 @@ pub mod registry;
 pub mod snapshot;
 pub mod spool;
 pub mod telemetry;
+pub mod tokenizer;
 pub mod upstream;

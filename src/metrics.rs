@@ -63,6 +63,9 @@ pub struct WorkerMetrics {
     pub upstream_duration_seconds: HistogramVec,
     pub tokens: IntCounterVec,
     pub cost_dollars: CounterVec,
+    /// By how they were made.
+    pub token_estimates: IntCounterVec,
+    pub requests_unpriced: IntCounterVec,
     pub streams_open: IntGauge,
     pub upstream_attempts: IntCounterVec,
     /// Records whose content was cut, by reason.
@@ -271,6 +274,30 @@ impl WorkerMetrics {
                     &with(&[]),
                 ),
             ),
+            token_estimates: with_every(
+                registered(
+                    registry,
+                    IntCounterVec::new(
+                        Opts::new(
+                            "promptgate_token_estimates_total",
+                            "Requests whose tokens are our estimate, as the provider's count never came. Growing: callers \
+                             leave or streams break off, so the cost is an estimate too.",
+                        ),
+                        &["method"],
+                    ),
+                ),
+                &["tokenizer", "characters"],
+            ),
+            requests_unpriced: registered(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "promptgate_requests_unpriced_total",
+                        "Requests with tokens whose model has no price, and which so count no cost: give it one.",
+                    ),
+                    &["model", "provider"],
+                ),
+            ),
             streams_open: registered(
                 registry,
                 IntGauge::new("promptgate_streams_open", "Streamed answers being relayed now."),
@@ -309,6 +336,14 @@ fn histogram(name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Hist
 
 fn histograms(name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> prometheus::Result<HistogramVec> {
     HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
+}
+
+/// The same counters, each label there from the start, so that the first event is seen as a change.
+fn with_every(counters: IntCounterVec, labels: &[&str]) -> IntCounterVec {
+    for label in labels {
+        counters.with_label_values(&[label]);
+    }
+    counters
 }
 
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {

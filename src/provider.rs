@@ -4,3 +4,4 @@
 
 pub mod openai;
 pub mod sse;
+pub mod text;

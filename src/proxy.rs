@@ -19,6 +19,7 @@ mod admit;
 mod answer;
 mod body;
 mod captured;
+mod estimate;
 mod exchange;
 mod feedback;
 mod finish;

@@ -186,6 +186,21 @@ pub fn invalid(param: &'static str, message: impl Into<String>) -> Failure {
     ApiError::new(ErrorCode::InvalidField, message).param(param).into()
 }
 
+/// Reads a time, µs since the Unix epoch.
+///
+/// # Errors
+/// 400 for what is none.
+pub fn instant(param: &'static str, text: Option<String>) -> Result<Option<i64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => Ok(Some(at.as_microsecond())),
+        Err(_) => Err(invalid(
+            param,
+            format!("{text:?} is not a time, write e.g. 2026-01-31T12:00:00Z (a + is %2B in an address)"),
+        )),
+    }
+}
+
 /// The query parameters of a list.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

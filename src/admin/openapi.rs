@@ -55,6 +55,17 @@ const EXCHANGES: &[&str] = &[
     "cursor",
     "content",
 ];
+const AUDIT: &[&str] = &[
+    "actor",
+    "action",
+    "subject",
+    "environment",
+    "from",
+    "to",
+    "order",
+    "limit",
+    "cursor",
+];
 const GRANT: &[&str] = &["role", "environment", "folder"];
 const STATS: &[&str] = &[
     "group_by",
@@ -214,7 +225,14 @@ pub(super) const CALLS: &[Call] = &[
         Some("SetEnvironment"),
         (200, "Environment"),
     ),
-    read("/audit", "List who changed what, newest first", PAGE, "AuditList").needs(Need::May(ReadAudit)),
+    read("/audit", "List who changed what, newest first", AUDIT, "AuditList").needs(Need::May(ReadAudit)),
+    read(
+        "/audit/verify",
+        "Follow the audit log's chain",
+        &["head"],
+        "AuditVerification",
+    )
+    .needs(Need::May(ReadAudit)),
     read(
         "/whoami",
         "Show the caller's user, token and permissions",

@@ -1,5 +1,6 @@
 //! One data plane worker: a thread, a single-threaded runtime, its connections.
 
+use std::convert::Infallible;
 use std::net::TcpStream;
 use std::pin::pin;
 use std::rc::Rc;
@@ -7,8 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::Executor;
 use hyper::service::service_fn;
+use hyper::{Request, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::IntCounterVec;
@@ -29,6 +33,10 @@ const STACK_BYTES: usize = 4 << 20;
 
 /// How often series of versions no longer live are dropped.
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// After the word to stop, connections without a request stay open for so long: a caller may be sending one just now. It
+/// is answered, and told by the answer that it was the last one here.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -226,13 +234,34 @@ impl Connections {
             };
             // Without this a small answer may wait for the caller's acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
-            let service = service_fn(move |request| proxy::serve(Rc::clone(&worker), request));
+            let stopping = Rc::new(std::cell::Cell::new(false));
+            let last = Rc::clone(&stopping);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (last, version) = (Rc::clone(&last), request.version());
+                let answer = proxy::serve(Rc::clone(&worker), request);
+                async move {
+                    let mut answer = answer.await?;
+                    // HTTP/2 has a frame for it.
+                    if last.get() && version < Version::HTTP_2 {
+                        answer
+                            .headers_mut()
+                            .insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
+            });
             let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 _ = stopped.wait_for(|stop| *stop) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+                    stopping.set(true);
+                    tokio::select! {
+                        ended = connection.as_mut() => ended,
+                        () = tokio::time::sleep(LAST_REQUEST) => {
+                            connection.as_mut().graceful_shutdown();
+                            connection.await
+                        }
+                    }
                 }
             };
             if let Err(error) = ended {

@@ -1,8 +1,9 @@
 //! Commands that talk to a running promptgate's control plane.
 
 mod diff;
-mod table;
+pub(super) mod table;
 
+pub mod audit;
 pub mod deploy;
 pub mod exchanges;
 pub mod keys;

@@ -33,6 +33,8 @@ pub struct Price {
     /// Of input tokens that the provider had in its cache; the price of input by default.
     pub cached_input: Option<f64>,
     pub output: f64,
+    /// Of output tokens spent on reasoning; the price of output by default.
+    pub reasoning: Option<f64>,
 }
 
 const DEFAULT_WEIGHT: u32 = 100;
@@ -46,6 +48,7 @@ impl Price {
             input: nanodollars(self.input),
             cached_input: nanodollars(self.cached_input.unwrap_or(self.input)),
             output: nanodollars(self.output),
+            reasoning: nanodollars(self.reasoning.unwrap_or(self.output)),
         }
     }
 
@@ -55,10 +58,12 @@ impl Price {
         let input = r.dollars("input");
         let cached_input = r.dollars("cached_input");
         let output = r.dollars("output");
+        let reasoning = r.dollars("reasoning");
         Some(Price {
             input: input?,
             cached_input,
             output: output?,
+            reasoning,
         })
     }
 }

@@ -74,8 +74,11 @@ fn read_entry(r: &mut Reader<'_>, earlier: &mut Vec<(String, i64)>) -> Option<Pr
     })
 }
 
-/// Unix seconds at the start of a day in UTC.
-fn parse_day(text: &str) -> Result<i64, String> {
+/// Reads a day such as `2024-07-18`: Unix seconds of its start in UTC.
+///
+/// # Errors
+/// What is wrong with it, and the form it should have.
+pub fn parse_day(text: &str) -> Result<i64, String> {
     let date: Option<Date> = text.parse().ok().filter(|_| text.len() == "2024-07-18".len());
     let start = date.and_then(|date| date.to_zoned(TimeZone::UTC).ok());
     let message = || format!(r#"{} is not a day, write e.g. "2024-07-18""#, shown(text));
@@ -87,19 +90,28 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
+    use crate::domain::usage::Usage;
 
     #[test]
     fn builtin_prices_are_exact() {
         let prices = PriceTable::builtin();
         // 2026-01-01
         let now = 1_767_225_600;
-        assert_eq!(
-            prices.cost("gpt-4o-mini-2024-07-18", now, 1_000_000, 0, 0),
-            Some(150_000_000)
-        );
-        assert_eq!(prices.cost("gpt-5-nano", now, 3, 1, 7), Some(2 * 50 + 5 + 7 * 400));
-        assert_eq!(prices.cost("text-embedding-3-small", now, 1_000, 0, 0), Some(20_000));
-        assert_eq!(prices.cost("gpt-4o-2024-05-13", now, 1, 0, 0), Some(5_000));
+        let cost = |model: &str, input, cached_input, output| {
+            let usage = Usage {
+                input,
+                cached_input,
+                output,
+                ..Usage::default()
+            };
+            prices.rates(model, now).map(|rates| rates.cost(&usage))
+        };
+        assert_eq!(cost("gpt-4o-mini-2024-07-18", 1_000_000, 0, 0), Some(150_000_000));
+        assert_eq!(cost("gpt-5-nano", 3, 1, 7), Some(2 * 50 + 5 + 7 * 400));
+        assert_eq!(cost("text-embedding-3-small", 1_000, 0, 0), Some(20_000));
+        assert_eq!(cost("gpt-4o-2024-05-13", 1, 0, 0), Some(5_000));
+        assert_eq!(cost("claude-sonnet-4-5-20250929", 10, 10, 1), Some(10 * 300 + 15_000));
+        assert_eq!(cost("claude-3-5-haiku-latest", 1, 0, 1), Some(800 + 4_000));
         assert_eq!(prices.rates("mock-model", now), prices.rates("gpt-4o-mini", now));
         assert_eq!(
             prices.rates("gpt-4o-mini", 1_721_260_799),
@@ -107,6 +119,18 @@ mod tests {
             "the second before 2024-07-18"
         );
         assert!(prices.rates("gpt-4o-mini", 1_721_260_800).is_some());
+    }
+
+    #[test]
+    fn reasoning_costs_what_output_costs_unless_it_has_a_price() {
+        let text = r#"
+prices = [
+    { model = "a", from = "2026-01-01", input = 1, output = 2.5 },
+    { model = "b", from = "2026-01-01", input = 1, output = 2.5, reasoning = 4 },
+]"#;
+        let prices = PriceTable::parse(text).unwrap();
+        let reasoning = |model| prices.rates(model, 1_800_000_000).unwrap().reasoning;
+        assert_eq!((reasoning("a"), reasoning("b")), (2_500_000_000, 4_000_000_000));
     }
 
     #[test]

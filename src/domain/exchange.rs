@@ -145,6 +145,7 @@ pub struct ExchangeRecord<'a> {
     pub output_tokens: u32,
     pub reasoning_tokens: u32,
     pub total_tokens: u32,
+    /// The provider's count never came: they are ours, or the larger of both.
     pub tokens_estimated: bool,
     /// Billionths of a dollar; 0 also where the model has no price.
     pub cost_nanodollars: u64,

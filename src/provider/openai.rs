@@ -8,6 +8,7 @@ pub mod responses;
 use serde::Deserialize;
 
 use crate::domain::json::{Text, string_into};
+use crate::domain::text_size::TextSize;
 use crate::domain::usage::Usage;
 
 /// A call of the API that has a body of ours to shape.
@@ -80,6 +81,14 @@ pub enum EventKind {
     Malformed,
 }
 
+/// How much of a streamed answer has come, also of what is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Said {
+    /// Content, refusals, tool calls.
+    pub text: TextSize,
+    pub reasoning: TextSize,
+}
+
 /// A streamed answer put together again, as far as it has come.
 #[derive(Debug)]
 pub enum Assembly {
@@ -134,6 +143,13 @@ impl Assembly {
         }
     }
 
+    pub fn said(&self) -> Said {
+        match self {
+            Self::Chat(assembly) => assembly.said,
+            Self::Responses(assembly) => assembly.said,
+        }
+    }
+
     /// Says whether text was left out.
     pub fn truncated(&self) -> bool {
         match self {
@@ -158,6 +174,17 @@ pub fn read_answer(call: Call, body: &[u8]) -> Option<Facts> {
         Call::Responses => responses::read_answer(body),
         Call::ChatCompletions | Call::Completions | Call::Embeddings => chat::read_answer(body),
     }
+}
+
+/// Reads the usage from the end of a plain answer too large to be read whole.
+///
+/// The name in quotes cannot be part of a text, where its quotes would be escaped.
+pub fn usage_at_end(tail: &[u8]) -> Option<Usage> {
+    const NAME: &[u8] = b"\"usage\"";
+    let at = memchr::memmem::rfind(tail, NAME)? + NAME.len();
+    let value = tail[at..].trim_ascii_start().strip_prefix(b":")?;
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<WireUsage>();
+    Some(values.next()?.ok()?.into())
 }
 
 /// Token counts under either of the API's names.
@@ -236,6 +263,22 @@ impl Kept {
         match self.is_cut {
             true => string_into(out, &unfinished(&self.text)),
             false => string_into(out, &self.text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_from_an_answers_end() {
+        let usage = |tail: &str| usage_at_end(tail.as_bytes()).map(|usage| (usage.input, usage.total));
+        let end = r#"3,0.4]}],"model":"m","usage": {"prompt_tokens":8,"total_tokens":8}}"#;
+        assert_eq!(usage(end), Some((8, 8)));
+        assert_eq!(usage(r#"content":"say \"usage\":{\"prompt_tokens\":1}"}]}"#), None);
+        for none in ["", r#""usage""#, r#""usage":null}"#, r#""usage":{"prompt_to"#] {
+            assert_eq!(usage(none), None, "{none}");
         }
     }
 }

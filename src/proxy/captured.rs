@@ -68,11 +68,8 @@ impl Exchange {
         self.capture == Capture::Full && self.worker.recorder.is_on()
     }
 
-    /// Prepares to keep a relayed answer; returns how many bytes of it may be kept before it is redacted and cut.
-    pub fn keep_stream(&mut self) -> usize {
-        if !self.keeps_content() {
-            return 0;
-        }
+    /// Prepares to keep a relayed answer in memory; returns how many bytes of it, before it is redacted and cut.
+    pub fn hold_stream(&mut self) -> usize {
         self.content.held = Some(self.worker.settings.capture_budget.hold());
         self.worker.settings.capture_max_field.saturating_add(MARGIN)
     }

@@ -9,6 +9,7 @@ use crate::domain::error::{ErrorCode, ErrorKind};
 use crate::domain::exchange::{Attempt, ExchangeRecord, Outcome};
 use crate::domain::usage::Usage;
 use crate::telemetry::Ticket;
+use crate::tokenizer::Method;
 
 impl Exchange {
     /// Records the exchange; what is done afterwards no longer changes it.
@@ -17,13 +18,15 @@ impl Exchange {
     pub fn record(&mut self, outcome: Outcome, status: u16, error: Option<ErrorCode>) -> Ticket {
         self.recorded = true;
         self.upstream_ended();
-        let end = self.end(outcome, status, error);
+        let (usage, estimated_by) = self.usage(outcome);
+        let end = self.end((outcome, status, error), usage, estimated_by);
         self.worker.series.observe(
             &self.labels(),
             &Observation {
                 endpoint: self.endpoint,
                 outcome,
                 usage: end.usage,
+                estimated_by,
                 cost_nanodollars: end.cost,
                 total: end.total,
                 overhead: end.overhead,
@@ -57,7 +60,9 @@ impl Exchange {
     /// Encodes what is known of an exchange that is not over, as the record it leaves if this process dies now.
     pub(super) fn open_row(&self) -> Vec<u8> {
         let limit = self.worker.settings.capture_max_field.min(NOTED_CONTENT_BYTES);
-        let end = self.end(Outcome::Aborted, self.status_sent, None);
+        // What is counted by then: to estimate the rest takes too long for every call.
+        let usage = self.facts().usage.unwrap_or_default();
+        let end = self.end((Outcome::Aborted, self.status_sent, None), usage, None);
         self.with_record(&end, limit, |record| {
             record.response = b"";
             record.response_truncated = record.response_bytes > 0;
@@ -65,16 +70,21 @@ impl Exchange {
         })
     }
 
-    fn end(&self, outcome: Outcome, status: u16, error: Option<ErrorCode>) -> End {
-        let usage = self.call.facts.usage.unwrap_or_default();
+    fn end(
+        &self,
+        (outcome, status, error): (Outcome, u16, Option<ErrorCode>),
+        usage: Usage,
+        estimated_by: Option<Method>,
+    ) -> End {
         let total = self.started.elapsed();
         let upstream = self.times.upstream.unwrap_or_default();
         End {
             outcome,
             status,
             error,
+            cost: self.cost(&usage),
             usage,
-            cost: self.cost(usage),
+            estimated_by,
             total,
             upstream,
             overhead: total.saturating_sub(upstream).saturating_sub(self.times.body),
@@ -146,8 +156,8 @@ impl Exchange {
             output_tokens: usage.output,
             reasoning_tokens: usage.reasoning,
             total_tokens: usage.total,
-            tokens_estimated: false,
-            cost_nanodollars: end.cost,
+            tokens_estimated: end.estimated_by.is_some(),
+            cost_nanodollars: end.cost.unwrap_or(0),
             request_bytes: self.content.request_bytes,
             response_bytes: self.content.response_bytes,
             variables: &content.variables.bytes,
@@ -161,20 +171,23 @@ impl Exchange {
         then(&mut record)
     }
 
-    fn cost(&self, usage: Usage) -> u64 {
-        if usage == Usage::default() {
-            return 0;
+    /// Nano-dollars; `None` if tokens were used and their price is not known.
+    ///
+    /// A model that the table does not know by the name it was called by (a deployment, an alias) may be known by the one it
+    /// answers with.
+    fn cost(&self, usage: &Usage) -> Option<u64> {
+        if *usage == Usage::default() {
+            return Some(0);
         }
-        if let Some(rates) = &self.call.rates {
-            let (input, cached, output) = (usage.input.into(), usage.cached_input.into(), usage.output.into());
-            return rates.cost(input, cached, output);
-        }
+        let call = &self.call;
         let prices = &self.worker.settings.prices;
-        let seconds = self.started_at / 1_000_000;
-        let (input, cached, output) = (usage.input.into(), usage.cached_input.into(), usage.output.into());
-        prices
-            .cost(&self.call.upstream_model, seconds, input, cached, output)
-            .unwrap_or(0)
+        let at = self.started_at / 1_000_000;
+        let listed = |model: &str| prices.rates(model, at);
+        let rates = call
+            .rates
+            .or_else(|| listed(&call.upstream_model))
+            .or_else(|| listed(&call.facts.model))?;
+        Some(rates.cost(usage))
     }
 
     fn labels(&self) -> Labels<'_> {
@@ -196,8 +209,10 @@ struct End {
     status: u16,
     error: Option<ErrorCode>,
     usage: Usage,
-    /// Nano-dollars.
-    cost: u64,
+    /// How, if the provider did not count.
+    estimated_by: Option<Method>,
+    /// Nano-dollars; None if there is no price.
+    cost: Option<u64>,
     total: Duration,
     upstream: Duration,
     overhead: Duration,

@@ -28,7 +28,10 @@ const WHOLE_BYTES: usize = 1 << 20;
 
 /// Relays the answer.
 pub async fn relay(mut exchange: Box<Exchange>, attempted: Attempted, withhold_usage: bool) -> Response<Body> {
-    let (head, body) = attempted.response.into_parts();
+    let (mut head, body) = attempted.response.into_parts();
+    if !head.status.is_success() {
+        attempted.target.endpoint.scrub_headers(&mut head.headers);
+    }
     exchange.call.upstream_request_id = label(answer::upstream_request_id(&head.headers));
     let mut response = Response::new(Body::Whole(None));
     *response.status_mut() = head.status;

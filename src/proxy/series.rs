@@ -12,6 +12,7 @@ use prometheus::{Counter, Histogram, IntCounter};
 use crate::domain::exchange::Outcome;
 use crate::domain::usage::Usage;
 use crate::metrics::WorkerMetrics;
+use crate::tokenizer::Method;
 
 /// What a request's series are named after.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -30,7 +31,10 @@ pub struct Observation {
     pub endpoint: &'static str,
     pub outcome: Outcome,
     pub usage: Usage,
-    pub cost_nanodollars: u64,
+    /// How the tokens were counted, if not by the provider.
+    pub estimated_by: Option<Method>,
+    /// `None` if the model has no price.
+    pub cost_nanodollars: Option<u64>,
     pub total: Duration,
     pub overhead: Duration,
     pub upstream: Option<Duration>,
@@ -113,8 +117,13 @@ impl Series {
                 counter.inc_by(u64::from(count));
             }
         }
-        if seen.cost_nanodollars > 0 {
-            handles.cost.inc_by(seen.cost_nanodollars as f64 / 1e9);
+        match seen.cost_nanodollars {
+            Some(0) => {}
+            Some(cost) => handles.cost.inc_by(cost as f64 / 1e9),
+            None => self.unpriced(labels),
+        }
+        if let Some(method) = seen.estimated_by {
+            self.metrics.token_estimates.with_label_values(&[method.as_str()]).inc();
         }
         if let Some(first_token) = seen.first_token {
             handles.first_token.observe(first_token.as_secs_f64());
@@ -152,6 +161,20 @@ impl Series {
             attempts.clear();
         }
         attempts.push((Arc::clone(provider), result, counter));
+    }
+
+    /// Counts a request whose model has no price. The first is worth a line in the log.
+    fn unpriced(&self, labels: &Labels<'_>) {
+        let (model, provider) = (labels.model, labels.provider);
+        let counter = self.metrics.requests_unpriced.with_label_values(&[model, provider]);
+        if counter.get() == 0 {
+            tracing::warn!(
+                model,
+                provider,
+                "the model has no price: its requests cost 0 in records; add a price to its [[models]] table"
+            );
+        }
+        counter.inc();
     }
 
     /// Drops the series that were not used since the last call and whose version is not live.
@@ -314,7 +337,8 @@ mod tests {
                 input: 3,
                 ..Usage::default()
             },
-            cost_nanodollars: 5,
+            estimated_by: None,
+            cost_nanodollars: Some(5),
             total: Duration::from_millis(1),
             overhead: Duration::from_micros(1),
             upstream: None,
@@ -352,6 +376,28 @@ mod tests {
             text.contains(r#"outcome="ok",prompt="other",provider="x",variant="",version=""} 2"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn estimates_and_missing_prices_are_counted() {
+        let metrics = Metrics::new("1");
+        let series = Series::new(metrics.worker(), 2);
+        let unpriced = Observation {
+            cost_nanodollars: None,
+            estimated_by: Some(Method::Characters),
+            ..observation()
+        };
+        series.observe(&labels("a", 1), &unpriced);
+        series.observe(&labels("b", 1), &unpriced);
+        series.observe(&labels("b", 1), &observation());
+        let text = metrics.render();
+        for line in [
+            r#"promptgate_requests_unpriced_total{model="m",provider="x"} 2"#,
+            r#"promptgate_token_estimates_total{method="characters"} 2"#,
+            r#"promptgate_token_estimates_total{method="tokenizer"} 0"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The registry on a temporary SQLite file.
 
+mod audit;
 mod deployments;
 mod keys;
 mod prompts;
@@ -178,7 +179,7 @@ async fn every_change_leaves_one_audit_row() {
         .deploy("a", "production", all_on(9), None, ADA)
         .await
         .unwrap_err();
-    let log = registry.list_audit(FIRST).await.unwrap().items;
+    let log = registry.list_audit(&AuditFilter::default(), FIRST).await.unwrap().items;
     let seen: Vec<(&str, &str)> = log.iter().map(|e| (e.action.as_str(), e.subject.as_str())).collect();
     assert_eq!(
         seen,
@@ -197,13 +198,13 @@ async fn every_change_leaves_one_audit_row() {
     assert_eq!(log[3].detail["to"]["split"][0]["version"], 2);
     assert_eq!(log[3].detail["message"], "why");
     let page = PageOf { limit: 3, cursor: None };
-    let first = registry.list_audit(page).await.unwrap();
+    let first = registry.list_audit(&AuditFilter::default(), page).await.unwrap();
     let cursor = first.next_cursor.unwrap();
     let page = PageOf {
         limit: 10,
         cursor: Some(&cursor),
     };
-    let rest = registry.list_audit(page).await.unwrap();
+    let rest = registry.list_audit(&AuditFilter::default(), page).await.unwrap();
     assert_eq!([first.items, rest.items].concat(), log);
     assert_eq!(rest.next_cursor, None);
 }

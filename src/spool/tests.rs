@@ -10,6 +10,8 @@ use tokio::task::LocalSet;
 use super::recover::recover;
 use super::*;
 
+mod model;
+
 const KIND: u8 = 1;
 
 fn options(folder: &Path, boot: &str) -> SpoolOptions {

@@ -108,6 +108,20 @@ impl Endpoint {
         text.parse().expect("a base path and an API path make a request target")
     }
 
+    /// Removes headers of the provider's that hold the credential.
+    pub fn scrub_headers(&self, headers: &mut HeaderMap) {
+        let Some(credential) = self.credential.as_ref().filter(|c| !c.expose().is_empty()) else {
+            return;
+        };
+        let holds = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), credential.expose().as_bytes());
+        while let Some(name) = headers
+            .iter()
+            .find_map(|(name, value)| holds(value).map(|_| name.clone()))
+        {
+            headers.remove(name);
+        }
+    }
+
     /// Replaces the credential in a text of the provider's, should it have put it there.
     pub fn scrub(&self, text: Bytes) -> Bytes {
         let credential = match &self.credential {

@@ -207,3 +207,53 @@ async fn users_and_tokens_are_managed_by_commands() {
     let (_, text) = read(&gateway, &["users", "list"]);
     assert!(text.contains("admin") && text.contains("ada@example.com"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_log_is_listed_verified_and_exported_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    run(&gateway, &["prompt", "create", "a", "--description", "d"]);
+    run(&gateway, &["prompt", "create", "b"]);
+    let database = folder.path().join("registry.db");
+    let url = format!("sqlite:{}", database.display());
+    let ways: [&[&str]; 2] = [&[], &["--registry", &url]];
+    let mut heads = Vec::new();
+    for way in ways {
+        let with =
+            |args: &[&'static str]| -> Vec<String> { args.iter().chain(way).map(|arg| (*arg).to_owned()).collect() };
+        let read = |args: &[&'static str]| {
+            let args = with(args);
+            read(&gateway, &args.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let (code, text) = read(&["audit", "list", "--subject", "a", "--actor", "admin"]);
+        assert!(
+            code == 0 && text.contains("prompt.create") && !text.contains("token.set"),
+            "{text}"
+        );
+        let (code, text) = read(&["audit", "verify"]);
+        assert!(code == 0 && text.contains("whole: 3 entries"), "{text}");
+        heads.push(text.rsplit_once("head:  ").unwrap().1.trim().to_owned());
+        let (_, lines) = read(&["audit", "export"]);
+        let ids: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone())
+            .collect();
+        assert_eq!(ids, [1, 2, 3]);
+        let (_, csv) = read(&["audit", "export", "--format", "csv", "--action", "prompt"]);
+        assert_eq!(csv.lines().count(), 3, "{csv}");
+    }
+    assert_eq!(heads[0], heads[1]);
+    gateway.kill();
+
+    let sql = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::raw_sql("DROP TRIGGER audit_is_not_updated; UPDATE audit SET subject = 'c' WHERE id = 2")
+        .execute(&sql)
+        .await
+        .unwrap();
+    sql.close().await;
+    let output = promptgate(&["audit", "verify", "--registry", &url]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("breaks at entry 2"), "{text}");
+}

@@ -11,7 +11,7 @@ const RANKS: &[&[&str]] = &[
     &["proxy", "admin"],
     &["snapshot", "mock_provider"],
     &["telemetry", "registry", "upstream"],
-    &["provider", "spool", "config"],
+    &["provider", "spool", "config", "tokenizer"],
     &["domain", "metrics"],
 ];
 

@@ -18,3 +18,4 @@ mod rules;
 mod streams;
 mod support;
 mod tls;
+mod tokens;

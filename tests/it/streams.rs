@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, TestGateway, Wire, content_of, events, scripted};
+use crate::support::{Answer, PROVIDER_KEY, TestGateway, Wire, content_of, events, scripted};
 
 fn streamed(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "Grüße €"}], "stream": true})
@@ -198,6 +198,31 @@ async fn stream_whose_last_event_has_no_blank_line_passes_to_the_byte() {
             assert!(answer.text().contains("upstream_invalid"), "{}", answer.text());
         }
         assert_eq!(gateway.record(answer.id()).await["outcome"], outcome, "{tail:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provider_error_that_names_its_key_reaches_nobody_with_it() {
+    let error = format!("{{\"error\":{{\"message\":\"wrong key {PROVIDER_KEY}\"}}}}");
+    let event_stream = "content-type: text/event-stream\r\nconnection: close";
+    for (head, body) in [
+        (format!("200 OK\r\n{event_stream}"), format!("data: {error}\n\n")),
+        (
+            format!("200 OK\r\n{event_stream}"),
+            format!("data: {{{PROVIDER_KEY}\n\n"),
+        ),
+        (
+            format!("401 Unauthorized\r\nx-request-id: {PROVIDER_KEY}\r\nconnection: close"),
+            error.clone(),
+        ),
+    ] {
+        let url = scripted(format!("HTTP/1.1 {head}\r\n\r\n{body}")).await;
+        let gateway = TestGateway::with(|config| config.providers[0].base_url = url.parse().unwrap()).await;
+        let answer = gateway.chat(streamed("mock-model")).await;
+        let told = format!("{:?} {}", answer.headers, answer.text());
+        assert!(!told.contains(PROVIDER_KEY), "{told}");
+        let record = gateway.record(answer.id()).await.to_string();
+        assert!(!record.contains(PROVIDER_KEY), "{record}");
     }
 }
 

@@ -5,8 +5,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{EventKind, Facts, Kept, WireUsage, owned};
-use crate::domain::json::Text;
+use super::{EventKind, Facts, Kept, Said, WireUsage, owned};
+use crate::domain::json::{Text, as_str};
 use crate::domain::usage::Usage;
 
 /// The data of a stream's last event.
@@ -82,6 +82,11 @@ struct Delta<'a> {
     refusal: Option<Text<'a>>,
     #[serde(borrow, default)]
     tool_calls: Option<Vec<ToolCallDelta<'a>>>,
+    /// Reasoning, as compatible providers name it; only its length is of interest, so any form of it is fine.
+    #[serde(borrow, default)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reasoning: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +117,7 @@ pub struct Assembly {
     /// The most bytes of text kept; what comes after is counted as truncated.
     pub(super) limit: usize,
     pub truncated: bool,
+    pub said: Said,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +192,14 @@ impl Assembly {
         let tool_calls = delta.tool_calls.unwrap_or_default();
         let text = |text: &Option<Text<'_>>| text.as_ref().is_some_and(|text| !text.0.is_empty());
         let has_content = text(&delta.content) || text(&delta.refusal) || !tool_calls.is_empty();
+        if let Some(reasoning) = delta.reasoning_content.or(delta.reasoning).and_then(as_str) {
+            self.said.reasoning.add(&reasoning);
+        }
+        let functions = tool_calls.iter().filter_map(|call| call.function.as_ref());
+        let parts = functions.flat_map(|function| [&function.name, &function.arguments]);
+        for Text(text) in [&delta.content, &delta.refusal].into_iter().chain(parts).flatten() {
+            self.said.text.add(text);
+        }
         if (self.limit == 0 && self.kept == 0) || !has_content || index >= MAX_PARTS {
             return has_content;
         }
@@ -281,6 +295,7 @@ fn slot<T: Default>(items: &mut Vec<T>, index: u32) -> &mut T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::text_size::TextSize;
 
     #[test]
     fn plain_answer_gives_its_facts() {
@@ -344,6 +359,24 @@ mod tests {
             String::from_utf8(assembly.to_json(&str::to_owned)).unwrap(),
             r#"{"role":"assistant","content":"H\"é","tool_calls":[{"id":"t","type":"function","function":{"name":"f","arguments":"{}"}}]}"#
         );
+    }
+
+    #[test]
+    fn everything_said_is_measured_also_what_is_not_kept() {
+        let mut assembly = Assembly::new(0);
+        for delta in [
+            r#"{"reasoning_content":"think"}"#,
+            r#"{"reasoning":"more"}"#,
+            r#"{"reasoning":{"unheard":"of"}}"#,
+            r#"{"content":"Hé"}"#,
+            r#"{"tool_calls":[{"index":0,"id":"t","function":{"name":"f","arguments":"{}"}}]}"#,
+        ] {
+            let chunk = format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
+            assert_ne!(assembly.read(chunk.as_bytes()), EventKind::Malformed, "{delta}");
+        }
+        assert_eq!(assembly.said.text, TextSize::of("Héf{}"));
+        assert_eq!(assembly.said.reasoning, TextSize::of("thinkmore"));
+        assert!(assembly.to_json(&str::to_owned).is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 pub use shape::{input, parameter};
 
-use super::{EventKind, Facts, Kept, WireUsage, owned};
+use super::{EventKind, Facts, Kept, Said, WireUsage, owned};
 use crate::domain::json::Text;
 
 #[derive(Debug, Deserialize)]
@@ -70,7 +70,20 @@ pub struct Assembly {
     pub(super) kept: usize,
     pub(super) limit: usize,
     pub truncated: bool,
+    pub said: Said,
 }
+
+/// The deltas that are text of the answer; those of sound and images are base64.
+const SAID: [&str; 6] = [
+    "response.output_text.delta",
+    "response.refusal.delta",
+    "response.function_call_arguments.delta",
+    "response.mcp_call_arguments.delta",
+    "response.custom_tool_call_input.delta",
+    "response.code_interpreter_call_code.delta",
+];
+
+const REASONED: [&str; 2] = ["response.reasoning_text.delta", "response.reasoning_summary_text.delta"];
 
 impl Assembly {
     /// Starts an assembly that keeps at most `limit` bytes of text.
@@ -101,6 +114,13 @@ impl Assembly {
             }
             "error" => EventKind::Error,
             kind if kind.ends_with(".delta") => {
+                if let Some(Text(delta)) = &event.delta {
+                    if SAID.contains(&kind) {
+                        self.said.text.add(delta);
+                    } else if REASONED.contains(&kind) {
+                        self.said.reasoning.add(delta);
+                    }
+                }
                 // Of the many kinds of delta, text is what a record of a broken answer wants.
                 if let (true, Some(Text(delta))) = (kind == "response.output_text.delta", &event.delta) {
                     let kept_all = self.text.push(delta, &mut self.kept, self.limit);
@@ -141,6 +161,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::text_size::TextSize;
 
     #[test]
     fn plain_answer_gives_its_facts() {
@@ -186,6 +207,7 @@ mod tests {
         ] {
             assert_eq!(assembly.read(data.as_bytes()), kind, "{data}");
         }
+        assert_eq!(assembly.said.text.tokens(), TextSize::of("Hé{}").tokens());
         assert_eq!(assembly.facts.finish_reason, "");
         assert_eq!(
             assembly.to_json(&str::to_owned),

@@ -16,10 +16,10 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::Sleep;
 
-use super::{broken, outcome_of};
+use super::{broken, outcome_of, scrub};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
-use crate::provider::openai::{Assembly, Call, EventKind};
+use crate::provider::openai::{self, Assembly, Call, EventKind};
 use crate::provider::sse::{self, Piece, Splitter};
 use crate::proxy::exchange::{Captured, Exchange};
 use crate::proxy::finish;
@@ -83,8 +83,13 @@ enum Mode {
         status: StatusCode,
         kept: Vec<u8>,
         limit: usize,
+        /// The answer's end, where its usage is.
+        tail: Vec<u8>,
     },
 }
+
+/// What is looked at of an answer's end.
+const TAIL_BYTES: usize = 1 << 10;
 
 enum Phase {
     Relaying,
@@ -112,8 +117,13 @@ impl Relay {
         limits: Limits,
         withhold_usage: bool,
     ) -> Box<Self> {
-        let limit = exchange.keep_stream();
+        let limit = match exchange.keeps_content() {
+            true => exchange.hold_stream(),
+            false => 0,
+        };
         exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, 0)));
+        // It may break off before its usage; until then the vocabulary is there.
+        crate::tokenizer::prepare(&exchange.call.upstream_model);
         let mode = Mode::Events {
             splitter: Splitter::default(),
             withhold_usage,
@@ -137,7 +147,9 @@ impl Relay {
             last: Bytes::new(),
             status,
             kept: Vec::new(),
-            limit: exchange.keep_stream(),
+            // Also where none is recorded: tokens may have to be estimated from it.
+            limit: exchange.hold_stream(),
+            tail: Vec::new(),
         };
         let mut relay = Self::new(exchange, upstream, limits, mode);
         relay.announced = announced;
@@ -262,11 +274,19 @@ impl Relay {
             exchange, mode, ready, ..
         } = self;
         match mode {
-            Mode::Opaque { last, kept, limit, .. } => {
+            Mode::Opaque {
+                last,
+                kept,
+                limit,
+                tail,
+                ..
+            } => {
                 exchange.content.response_bytes += data.len() as u64;
                 let granted = exchange.content.draw(kept.len() + data.len(), *limit);
                 let room = granted.saturating_sub(kept.len());
                 kept.extend_from_slice(&data[..data.len().min(room)]);
+                tail.extend_from_slice(&data[data.len().saturating_sub(TAIL_BYTES)..]);
+                tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
                 let earlier = std::mem::replace(last, data);
                 if !earlier.is_empty() {
                     ready.push_back(earlier);
@@ -291,13 +311,17 @@ impl Relay {
                             EventKind::UsageOnly if *withhold_usage => return,
                             kind @ (EventKind::Done | EventKind::Failed) => {
                                 *failed |= kind == EventKind::Failed;
+                                let event = match kind {
+                                    EventKind::Failed => scrub(exchange, event),
+                                    _ => event,
+                                };
                                 exchange.content.response_bytes += event.len() as u64;
                                 terminal = Some(event);
                                 return;
                             }
                             EventKind::Error | EventKind::Malformed => {
                                 *failed = true;
-                                event
+                                scrub(exchange, event)
                             }
                             EventKind::Content | EventKind::UsageOnly | EventKind::Other => event,
                         },
@@ -377,7 +401,10 @@ impl Relay {
     /// Moves what was learnt from the answer to where the record finds it.
     fn settle(&mut self) {
         self.exchange.upstream_ended();
-        if let Mode::Opaque { kept, .. } = &mut self.mode {
+        if let Mode::Opaque { kept, tail, status, .. } = &mut self.mode {
+            if status.is_success() && self.exchange.call.facts.usage.is_none() {
+                self.exchange.call.facts.usage = openai::usage_at_end(tail);
+            }
             let kept = std::mem::take(kept);
             let whole = kept.len() as u64 == self.exchange.content.response_bytes;
             self.exchange.content.response = if whole {
