@@ -70,6 +70,8 @@ pub struct WorkerMetrics {
     pub requests_unpriced: IntCounterVec,
     pub streams_open: IntGauge,
     pub upstream_attempts: IntCounterVec,
+    /// Records whose content was cut, by reason.
+    pub capture_truncated: IntCounterVec,
     /// What the caller's socket did after a complete answer was handed to it.
     pub answers_undelivered: IntCounter,
 }
@@ -317,6 +319,16 @@ impl WorkerMetrics {
                 IntCounterVec::new(
                     Opts::new("promptgate_upstream_attempts_total", "Tries by provider and result."),
                     &["provider", "result"],
+                ),
+            ),
+            capture_truncated: registered(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "promptgate_capture_truncated_total",
+                        "Records whose content was cut: at the cap of a field, or because open streams hold the capture budget.",
+                    ),
+                    &["reason"],
                 ),
             ),
             answers_undelivered: registered(

@@ -23,7 +23,9 @@
 //! | [`sink`] | which sinks there are, and what they have in common |
 //! | [`clickhouse`], [`sqlite`] | the server's sink and store, and the embedded ones |
 //! | [`store`] | what is asked of either store |
+//! | [`capture`] | what may be kept of content: redaction, and a bound on memory |
 
+pub mod capture;
 pub mod clickhouse;
 pub mod dead;
 pub mod recorder;
