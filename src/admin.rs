@@ -1,8 +1,9 @@
 //! The control plane's REST API under `/api/v1`.
 //!
 //! [`router`] lists every route; each resource is one file. A request passes three stages: `guard` lets it run to its
-//! end whatever the caller does and turns a panic into an answer, `auth` says who calls, and the handler reads its
-//! input through `call::Call` and answers JSON or a `errors::Failure`.
+//! end whatever the caller does and turns a panic into an answer, `auth` says who calls, and the handler asks for a
+//! permission, reads its input through `call::Call` and answers JSON or a `errors::Failure`. `openapi` says of each
+//! route which permission that is; a test calls every route as somebody who may do nothing.
 //!
 //! A change is served by this node before it is answered: handlers wait for the publisher to catch up with the
 //! generation that the registry returned, and tell it to the caller.
@@ -11,7 +12,7 @@
 //! `prompt_path` reads.
 
 mod aliases;
-mod audit;
+pub mod audit;
 mod auth;
 mod call;
 mod deployments;
@@ -23,6 +24,8 @@ mod keys;
 mod openapi;
 mod prompt_path;
 mod prompts;
+mod refusals;
+mod users;
 mod versions;
 
 #[cfg(test)]
@@ -47,8 +50,12 @@ pub struct AdminState {
     pub store: Option<Arc<Store>>,
 }
 
-/// Builds the routes under `/api/v1`; all of them ask for a token.
+/// Builds the routes under `/api/v1`; all of them ask for a token, and nearly all for a permission.
 pub fn router(state: AdminState) -> Router {
+    let door = auth::Door {
+        state: state.clone(),
+        refusals: Arc::default(),
+    };
     let api = Router::new()
         .route("/prompts", get(prompts::list).post(prompts::create))
         .route("/prompts/{*path}", any(prompt_path::dispatch))
@@ -57,13 +64,28 @@ pub fn router(state: AdminState) -> Router {
         .route("/environments", get(environments::list))
         .route("/environments/{name}", get(environments::show).put(environments::set))
         .route("/audit", get(audit::list))
+        .route("/audit/verify", get(audit::verify))
         .route("/exchanges", get(exchanges::list))
         .route("/exchanges/{id}", get(exchanges::show))
         .route("/openapi.json", get(openapi::show))
         .route("/stats", get(exchanges::stats))
+        .route("/whoami", get(users::whoami))
+        .route("/users", get(users::list).post(users::create))
+        .route("/users/{user}", get(users::show).put(users::update))
+        .route(
+            "/users/{user}/grants",
+            get(users::list_grants)
+                .post(users::add_grant)
+                .delete(users::remove_grant),
+        )
+        .route(
+            "/users/{user}/tokens",
+            get(users::list_tokens).post(users::create_token),
+        )
+        .route("/users/{user}/tokens/{token}", delete(users::revoke_token))
         .fallback(errors::unknown_route)
         .method_not_allowed_fallback(errors::method_not_allowed)
-        .layer(from_fn_with_state(state.clone(), auth::require_token))
+        .layer(from_fn_with_state(door, auth::require_token))
         .layer(from_fn(guard::run_to_the_end))
         .with_state(state);
     Router::new().nest("/api/v1", api)

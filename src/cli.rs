@@ -43,6 +43,14 @@ enum Command {
     Rollback(remote::deploy::RollbackArgs),
     /// Make, list and revoke applications' keys
     Keys(remote::keys::Args),
+    /// Create users and grant them roles
+    Users(remote::users::Args),
+    /// Make, list and revoke tokens of the control plane
+    Tokens(remote::users::TokensArgs),
+    /// Show whose token this is, and what it may do
+    Whoami(remote::users::WhoamiArgs),
+    /// See who changed what, prove that the log is whole, export it
+    Audit(remote::audit::Args),
     /// Look into what was recorded
     Exchanges(remote::exchanges::Args),
     /// Follow exchanges as they are recorded
@@ -69,6 +77,10 @@ pub fn run() -> anyhow::Result<()> {
         Command::Deploy(args) => remote::deploy::deploy(args),
         Command::Rollback(args) => remote::deploy::rollback(args),
         Command::Keys(args) => remote::keys::run(args),
+        Command::Users(args) => remote::users::run(args),
+        Command::Tokens(args) => remote::users::tokens(args),
+        Command::Whoami(args) => remote::users::whoami(args),
+        Command::Audit(args) => remote::audit::run(args),
         Command::Exchanges(args) => remote::exchanges::run(args),
         Command::Tail(args) => remote::exchanges::tail(args),
         Command::Stats(args) => remote::stats::run(args),

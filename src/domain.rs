@@ -3,6 +3,7 @@
 //! Nothing here knows tokio, hyper, the file system, a clock or randomness; time and random numbers are arguments. So
 //! every rule (which prompt, which arm, which text) can be tested without a socket.
 
+pub mod audit;
 pub mod content;
 pub mod error;
 pub mod exchange;
@@ -10,6 +11,7 @@ pub mod json;
 pub mod partial;
 pub mod price;
 pub mod prompt;
+pub mod role;
 pub mod split;
 pub mod template;
 pub mod text_size;

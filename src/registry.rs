@@ -1,4 +1,4 @@
-//! The durable truth: prompts, versions, deployments, environments, keys, tokens and the audit log.
+//! The durable truth: prompts, versions, deployments, environments, keys, users and the audit log.
 //!
 //! A change is one `change::Change`: a write transaction that raises the generation by one, stamps the rows it touches
 //! with it and appends to the audit log. So whoever reads everything stamped later than a generation
@@ -22,6 +22,7 @@ mod rollback;
 mod schema;
 mod secret;
 mod tokens;
+mod users;
 mod versions;
 
 #[cfg(test)]
@@ -36,15 +37,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use crate::domain::version::Problem;
 
-pub use audit::AuditEntry;
-pub use change::By;
+pub use audit::{AuditEntry, AuditFilter, AuditVerification};
+pub use change::{Actor, By};
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
 pub use deployments::{Deployment, DeploymentKind};
 pub use environments::Environment;
 pub use keys::{CreatedKey, Key, NewKey};
 pub use page::{MAX_PAGE, Page, PageOf};
 pub use prompts::{Live, NewPrompt, Prompt};
-pub use tokens::Token;
+pub use tokens::{Caller, CreatedToken, NewToken, Token};
+pub use users::{NewUser, User, UserKind, UserUpdate};
 pub use versions::{Version, VersionName, VersionSummary};
 
 /// How many connections read at the same time.
@@ -120,6 +122,12 @@ pub enum Missing {
     },
     #[error("key {0:?} does not exist")]
     Key(String),
+    #[error("user {0:?} does not exist")]
+    User(String),
+    #[error("token {0:?} does not exist")]
+    Token(String),
+    #[error("user {user:?} has no grant {grant}")]
+    Grant { user: String, grant: String },
     #[error("prompt {prompt:?} has no alias {alias:?}")]
     Alias { prompt: String, alias: String },
 }
@@ -167,9 +175,31 @@ impl Registry {
                 .max_connections(connections)
                 .acquire_timeout(PATIENCE)
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
+        let writer = connect_first(&pool(1), &options).await?;
         schema::migrate(&writer).await?;
         let reader = pool(READERS).connect_with(options).await?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Opens the database only to read it, beside a running gateway or without one: for looking at the audit log.
+    ///
+    /// # Errors
+    /// When there is no such file, or its schema is not this program's.
+    pub async fn open_read_only(url: &str) -> Result<Self, RegistryError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|why| RegistryError::InvalidField {
+                field: "registry.url",
+                message: format!("{url:?}: {why}"),
+            })?
+            .read_only(true)
+            .busy_timeout(PATIENCE);
+        let reader = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await?;
+        schema::require_present(&reader).await?;
+        let writer = reader.clone();
         Ok(Self { reader, writer })
     }
 
@@ -209,4 +239,26 @@ fn text<T: serde::Serialize>(value: &T) -> String {
 /// Microseconds since the Unix epoch.
 fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
+}
+
+/// Connects, although another process may be creating the file at this moment.
+///
+/// Source: <https://sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode>; who switches a file to WAL while
+/// another does is told at once that it is busy, whatever the timeout.
+async fn connect_first(pool: &SqlitePoolOptions, options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match pool.clone().connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error)) if is_busy(&*error) && std::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// Source: <https://sqlite.org/rescode.html>, SQLITE_BUSY and its extended codes.
+fn is_busy(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }

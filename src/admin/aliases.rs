@@ -6,9 +6,17 @@ use axum::response::Response;
 use super::call::Call;
 use super::errors::Failure;
 use super::prompts;
+use crate::domain::role::{Permission, Scope};
+
+/// The name as well as the prompt must be in a folder of the caller: nobody takes names in the folders of others.
+fn may_rename(call: &Call, id: &str, alias: &str) -> Result<(), Failure> {
+    call.require(Permission::Write, Scope::prompt(id))?;
+    call.require(Permission::Write, Scope::prompt(alias))
+}
 
 /// `PUT`: gives the prompt that name as well.
 pub async fn add(call: Call, id: &str, alias: &str) -> Result<Response, Failure> {
+    may_rename(&call, id, alias)?;
     let change = call.registry().add_alias(id, alias, call.actor()).await?;
     call.changed(StatusCode::OK, change, |prompt| prompts::view(&prompt))
         .await
@@ -16,6 +24,7 @@ pub async fn add(call: Call, id: &str, alias: &str) -> Result<Response, Failure>
 
 /// `DELETE`: takes the name away.
 pub async fn remove(call: Call, id: &str, alias: &str) -> Result<Response, Failure> {
+    may_rename(&call, id, alias)?;
     let change = call.registry().remove_alias(id, alias, call.actor()).await?;
     call.changed(StatusCode::OK, change, |prompt| prompts::view(&prompt))
         .await

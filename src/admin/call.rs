@@ -12,9 +12,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::AdminState;
+use super::auth::{self, RequestId};
 use super::errors::Failure;
 use crate::domain::error::{ApiError, ErrorCode};
-use crate::registry::{MAX_PAGE, Page, PageOf, Published, Registry, Token};
+use crate::domain::role::{Permission, Reach, Role, Scope, allows};
+use crate::registry::{Actor, By, Caller, MAX_PAGE, Page, PageOf, Published, Registry};
 use crate::telemetry::Store;
 
 /// The largest request body.
@@ -26,7 +28,8 @@ const DEFAULT_PAGE: u32 = 50;
 /// A request of a known caller.
 pub struct Call {
     state: AdminState,
-    caller: Token,
+    pub caller: Caller,
+    request_id: String,
     pub parts: Parts,
     body: Bytes,
 }
@@ -36,13 +39,15 @@ impl FromRequest<AdminState> for Call {
 
     async fn from_request(request: Request, state: &AdminState) -> Result<Self, Failure> {
         let (mut parts, body) = request.into_parts();
-        let Some(caller) = parts.extensions.remove() else {
+        let (caller, id) = (parts.extensions.remove(), parts.extensions.remove());
+        let (Some(caller), Some(RequestId(request_id))) = (caller, id) else {
             tracing::error!("a route of the control plane is outside of its authentication");
             return Err(Failure::internal());
         };
         Ok(Self {
             state: state.clone(),
             caller,
+            request_id,
             parts,
             body: read(body).await?,
         })
@@ -60,8 +65,56 @@ impl Call {
     }
 
     /// Who is to be named as author and in the audit log.
-    pub fn actor(&self) -> &str {
-        &self.caller.name
+    pub fn actor(&self) -> Actor<'_> {
+        auth::actor(&self.caller, &self.request_id)
+    }
+
+    /// Who, and why.
+    pub fn by<'a>(&'a self, message: &'a str) -> By<'a> {
+        let actor = self.actor();
+        By { actor, message }
+    }
+
+    /// Whether the caller may.
+    pub fn may(&self, permission: Permission, scope: Scope<'_>) -> bool {
+        allows(&self.caller.grants, permission, scope)
+    }
+
+    /// Asks whether the caller may: the one place that refuses.
+    ///
+    /// # Errors
+    /// 403 that says what is missing, and which role would do.
+    pub fn require(&self, permission: Permission, scope: Scope<'_>) -> Result<(), Failure> {
+        if self.may(permission, scope) {
+            return Ok(());
+        }
+        let roles = Role::with(permission);
+        let message = format!(
+            "user {:?} may not {}{scope}: that needs the role {} there, ask an admin for it",
+            self.caller.user,
+            permission.as_str(),
+            roles.join(" or "),
+        );
+        let reach = |reach| match reach {
+            Reach::Any => Value::Null,
+            Reach::All => json!("*"),
+            Reach::One(name) => json!(name),
+        };
+        let details = json!({
+            "permission": permission.as_str(),
+            "environment": reach(scope.environment),
+            "prompt": reach(scope.prompt),
+            "roles": roles,
+        });
+        Err(ApiError::new(ErrorCode::NotAllowed, message).details(details).into())
+    }
+
+    /// Reads a segment of the path, counted from 0 behind `/api/v1`.
+    ///
+    /// # Errors
+    /// 404 for what is not UTF-8: nothing has such a name.
+    pub fn segment(&self, place: usize) -> Result<String, Failure> {
+        decode(self.parts.uri.path().split('/').nth(place + 1).unwrap_or_default())
     }
 
     /// Reads the body as JSON.
@@ -100,11 +153,7 @@ impl Call {
     /// # Errors
     /// 404 for what is not UTF-8: nothing has such a name.
     pub fn last_segment(&self) -> Result<String, Failure> {
-        let raw = self.parts.uri.path().rsplit('/').next().unwrap_or_default();
-        match percent_decode_str(raw).decode_utf8() {
-            Ok(segment) => Ok(segment.into_owned()),
-            Err(_) => Err(ApiError::new(ErrorCode::NotFound, "the path is not UTF-8").into()),
-        }
+        decode(self.parts.uri.path().rsplit('/').next().unwrap_or_default())
     }
 
     /// Answers a change once this node serves it, with its generation.
@@ -121,6 +170,34 @@ impl Call {
         let mut body = view(change.value);
         body["generation"] = json!(change.generation);
         Ok((status, Json(body)).into_response())
+    }
+}
+
+fn decode(raw: &str) -> Result<String, Failure> {
+    match percent_decode_str(raw).decode_utf8() {
+        Ok(segment) => Ok(segment.into_owned()),
+        Err(_) => Err(ApiError::new(ErrorCode::NotFound, "the path is not UTF-8").into()),
+    }
+}
+
+/// A field or parameter that has the wrong form.
+pub fn invalid(param: &'static str, message: impl Into<String>) -> Failure {
+    let message = format!("{param}: {}", message.into());
+    ApiError::new(ErrorCode::InvalidField, message).param(param).into()
+}
+
+/// Reads a time, µs since the Unix epoch.
+///
+/// # Errors
+/// 400 for what is none.
+pub fn instant(param: &'static str, text: Option<String>) -> Result<Option<i64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => Ok(Some(at.as_microsecond())),
+        Err(_) => Err(invalid(
+            param,
+            format!("{text:?} is not a time, write e.g. 2026-01-31T12:00:00Z (a + is %2B in an address)"),
+        )),
     }
 }
 

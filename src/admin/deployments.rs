@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::call::{Call, Paging, found, listed, time};
 use super::errors::Failure;
 use crate::domain::error::{ApiError, ErrorCode};
+use crate::domain::role::{Permission, Scope};
 use crate::domain::split::Arm;
-use crate::registry::{By, Deployment, Published};
+use crate::registry::{Deployment, Published};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,30 +71,26 @@ fn expected(headers: &HeaderMap) -> Result<Option<u32>, Failure> {
 
 /// `GET`: what is live, with its number as ETag.
 pub async fn show(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::live(id, environment))?;
     let deployment = call.registry().deployment(id, environment).await?;
     Ok(with_etag(found(view(&deployment)), deployment.number))
 }
 
 /// `PUT`: makes a split live, if nobody did meanwhile (`If-Match`).
 pub async fn deploy(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
+    call.require(Permission::Deploy, Scope::live(id, environment))?;
     let expected = expected(&call.parts.headers)?;
     let DeployBody { split, message } = call.json()?;
-    let by = By {
-        actor: call.actor(),
-        message: &message,
-    };
+    let by = call.by(&message);
     let change = call.registry().deploy(id, environment, split, expected, by).await?;
     answer(&call, change).await
 }
 
 /// `POST …/rollback`.
 pub async fn rollback(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
+    call.require(Permission::Deploy, Scope::live(id, environment))?;
     let RollbackBody { to, message } = call.json_or_default()?;
-    let by = By {
-        actor: call.actor(),
-        message: &message,
-    };
-    let change = call.registry().rollback(id, environment, to, by).await?;
+    let change = call.registry().rollback(id, environment, to, call.by(&message)).await?;
     answer(&call, change).await
 }
 
@@ -107,6 +104,7 @@ async fn answer(call: &Call, change: Published<Deployment>) -> Result<Response, 
 
 /// `GET …/history`, newest first.
 pub async fn history(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::live(id, environment))?;
     let paging: Paging = call.query()?;
     let page = call.registry().list_deployments(id, environment, paging.page()).await?;
     Ok(listed(page, view))

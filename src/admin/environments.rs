@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, found};
 use super::errors::Failure;
+use crate::domain::role::{Permission, Scope};
 use crate::registry::Environment;
 
 #[derive(Deserialize)]
@@ -26,6 +27,7 @@ fn view(environment: &Environment) -> Value {
 
 /// `GET /environments`, in order; there are few, so there is one page.
 pub async fn list(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::ANYWHERE)?;
     let environments = call.registry().list_environments().await?;
     let items: Vec<Value> = environments.iter().map(view).collect();
     Ok(found(json!({"items": items, "next_cursor": null})))
@@ -33,6 +35,7 @@ pub async fn list(call: Call) -> Result<Response, Failure> {
 
 /// `GET /environments/{name}`.
 pub async fn show(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::ANYWHERE)?;
     let name = call.last_segment()?;
     Ok(found(view(&call.registry().environment(&name).await?)))
 }
@@ -40,6 +43,7 @@ pub async fn show(call: Call) -> Result<Response, Failure> {
 /// `PUT /environments/{name}`: protects it or lifts that; creates it if there is none of that name.
 pub async fn set(call: Call) -> Result<Response, Failure> {
     let name = call.last_segment()?;
+    call.require(Permission::ManageEnvironments, Scope::environment(&name))?;
     let EnvironmentBody { protected } = call.json()?;
     let change = call.registry().set_protected(&name, protected, call.actor()).await?;
     call.changed(StatusCode::OK, change, |environment| view(&environment))

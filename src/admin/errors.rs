@@ -6,12 +6,19 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::deployments;
-use crate::domain::error::{ApiError, ErrorCode};
+use crate::domain::error::{ApiError, ErrorCode, ErrorKind};
 use crate::domain::version::Problem;
 use crate::registry::{Missing, RegistryError};
 
 /// What a caller is told when it was our fault; the detail is in the log.
 const INTERNAL: &str = "something went wrong on our side, the detail is in the log";
+
+/// Left in the extensions of a refusing answer, for the audit log.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: String,
+}
 
 /// A request that failed.
 #[derive(Debug)]
@@ -79,7 +86,12 @@ fn code_of(missing: &Missing) -> ErrorCode {
         Missing::Version { .. } => ErrorCode::VersionNotFound,
         Missing::Environment(_) => ErrorCode::EnvironmentNotFound,
         Missing::NothingLive { .. } => ErrorCode::NothingLive,
-        Missing::Deployment { .. } | Missing::Key(_) | Missing::Alias { .. } => ErrorCode::NotFound,
+        Missing::Deployment { .. }
+        | Missing::Key(_)
+        | Missing::User(_)
+        | Missing::Token(_)
+        | Missing::Grant { .. }
+        | Missing::Alias { .. } => ErrorCode::NotFound,
     }
 }
 
@@ -103,6 +115,16 @@ impl IntoResponse for Failure {
             response
                 .headers_mut()
                 .insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if matches!(
+            self.error.code.kind(),
+            ErrorKind::Forbidden | ErrorKind::Unauthenticated
+        ) {
+            let refusal = Refusal {
+                code: self.error.code,
+                message: self.error.message.clone(),
+            };
+            response.extensions_mut().insert(refusal);
         }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"promptgate\"");

@@ -1,14 +1,17 @@
 //! `/exchanges` and `/stats`: what was recorded.
 
+mod content;
+
 use std::str::FromStr;
 
 use axum::response::Response;
 use serde_json::json;
 
-use super::call::{Call, found};
+use super::call::{Call, found, instant, invalid};
 use super::errors::Failure;
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
+use crate::domain::role::{Permission, Reach, Scope};
 use crate::telemetry::store::stats::KEYS_MAX;
 use crate::telemetry::{ExchangeFilter, GroupBy, StatsQuery, Store, StoreError};
 
@@ -34,25 +37,42 @@ struct Query {
     limit: Option<u32>,
     cursor: Option<String>,
     group_by: Option<String>,
+    content: Option<bool>,
 }
 
 /// `GET /exchanges?from=&to=&prompt=&…&limit=&cursor=`: newest first.
+///
+/// Content comes with what the caller may read the content of, unless `content=false`.
 pub async fn list(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::ANYWHERE)?;
     let query: Query = call.query()?;
     if query.group_by.is_some() {
         return Err(invalid("group_by", "belongs to /api/v1/stats, a list has no groups"));
     }
     let (limit, cursor) = (query.limit.unwrap_or(DEFAULT_LIMIT), query.cursor.clone());
+    let wanted = query.content.unwrap_or(true);
+    query.may_search(&call)?;
     let filter = query.filter()?;
-    let page = store(&call)?.exchanges(&filter, limit, cursor.as_deref()).await?;
+    let mut page = store(&call)?.exchanges(&filter, limit, cursor.as_deref()).await?;
+    // A page may have fewer items than asked for; the next one begins behind those left out.
+    page.items
+        .retain(|record| call.may(Permission::Read, content::scope(record)));
+    let shown = content::hide(&call, &mut page.items, wanted);
+    content::note_many(&call, &shown, filter.text.is_some()).await?;
     Ok(found(json!({"items": page.items, "next_cursor": page.next_cursor})))
 }
 
 /// `GET /exchanges/{id}`, with its feedback.
 pub async fn show(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::ANYWHERE)?;
     let id = call.last_segment()?;
     match store(&call)?.exchange(&id).await? {
-        Some(exchange) => Ok(found(exchange)),
+        Some(mut exchange) => {
+            call.require(Permission::Read, content::scope(&exchange))?;
+            let shown = content::hide(&call, std::slice::from_mut(&mut exchange), true);
+            content::note_one(&call, &shown).await?;
+            Ok(found(exchange))
+        }
         None => Err(ApiError::new(
             ErrorCode::NotFound,
             format!("there is no exchange {id:?}; one just made appears a second or two later"),
@@ -63,7 +83,13 @@ pub async fn show(call: Call) -> Result<Response, Failure> {
 
 /// `GET /stats?group_by=prompt,version,…&from=&to=&prompt=&…&limit=`: figures by group, in the order of its keys.
 pub async fn stats(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::ANYWHERE)?;
     let query: Query = call.query()?;
+    call.require(Permission::Read, query.scope())?;
+    query.may_search(&call)?;
+    if query.content.is_some() {
+        return Err(invalid("content", "belongs to a list, statistics have none"));
+    }
     if query.cursor.is_some() {
         return Err(invalid(
             "cursor",
@@ -86,6 +112,7 @@ pub async fn stats(call: Call) -> Result<Response, Failure> {
     }
     let limit = query.limit.unwrap_or(DEFAULT_GROUPS);
     let filter = query.filter()?;
+    content::note_many(&call, &[], filter.text.is_some()).await?;
     let stats = store(&call)?
         .stats(&StatsQuery {
             filter,
@@ -97,6 +124,22 @@ pub async fn stats(call: Call) -> Result<Response, Failure> {
 }
 
 impl Query {
+    /// What the filter is limited to: figures of all need authority over all.
+    fn scope(&self) -> Scope<'_> {
+        Scope {
+            environment: self.environment.as_deref().map_or(Reach::All, Reach::One),
+            prompt: self.prompt.as_deref().map_or(Reach::All, Reach::One),
+        }
+    }
+
+    /// Searching in content tells what is in it.
+    fn may_search(&self, call: &Call) -> Result<(), Failure> {
+        match self.text {
+            Some(_) => call.require(Permission::ReadContent, self.scope()),
+            None => Ok(()),
+        }
+    }
+
     fn filter(self) -> Result<ExchangeFilter, Failure> {
         if let Some(outcome) = &self.outcome
             && !Outcome::ALL.iter().any(|known| known.as_str() == outcome)
@@ -119,22 +162,6 @@ impl Query {
             text: self.text.filter(|text| !text.is_empty()),
         })
     }
-}
-
-fn instant(param: &'static str, text: Option<String>) -> Result<Option<i64>, Failure> {
-    let Some(text) = text else { return Ok(None) };
-    match text.parse::<jiff::Timestamp>() {
-        Ok(at) => Ok(Some(at.as_microsecond())),
-        Err(_) => Err(invalid(
-            param,
-            format!("{text:?} is not a time, write e.g. 2026-01-31T12:00:00Z (a + is %2B in an address)"),
-        )),
-    }
-}
-
-fn invalid(param: &'static str, message: impl Into<String>) -> Failure {
-    let message = format!("{param}: {}", message.into());
-    ApiError::new(ErrorCode::InvalidField, message).param(param).into()
 }
 
 fn store(call: &Call) -> Result<&Store, Failure> {

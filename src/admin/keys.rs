@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Paging, listed, time};
 use super::errors::Failure;
+use crate::domain::role::{Permission, Scope};
 use crate::registry::{Key, NewKey};
 
 #[derive(Deserialize)]
@@ -54,13 +55,18 @@ fn view(key: &Key) -> Value {
 
 /// `GET /keys`, oldest first; never their secrets.
 pub async fn list(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::ANYWHERE)?;
     let paging: Paging = call.query()?;
     Ok(listed(call.registry().list_keys(paging.page()).await?, view))
 }
 
 /// `POST /keys`: the only answer that has the secret.
 pub async fn create(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::ManageKeys, Scope::ANYWHERE)?;
     let body: NewKeyBody = call.json()?;
+    for environment in body.environments.iter().chain([&body.environment]) {
+        call.require(Permission::ManageKeys, Scope::environment(environment))?;
+    }
     let new = NewKey {
         name: body.name,
         environment: body.environment,
@@ -81,7 +87,11 @@ pub async fn create(call: Call) -> Result<Response, Failure> {
 
 /// `DELETE /keys/{id}`: revokes it; the row stays, records refer to it.
 pub async fn revoke(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::ManageKeys, Scope::ANYWHERE)?;
     let id = call.last_segment()?;
+    for environment in call.registry().key(&id).await?.environments {
+        call.require(Permission::ManageKeys, Scope::environment(&environment))?;
+    }
     let change = call.registry().revoke_key(&id, call.actor()).await?;
     call.changed(StatusCode::OK, change, |key| view(&key)).await
 }

@@ -7,11 +7,14 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Call as Request, found};
 use super::errors::Failure;
+use crate::domain::role::Permission::{self, *};
+use crate::domain::role::Role;
 
 /// One call.
 pub(super) struct Call {
     pub method: &'static str,
     pub path: &'static str,
+    pub need: Need,
     summary: &'static str,
     query: &'static [&'static str],
     /// Schema of the body.
@@ -19,6 +22,18 @@ pub(super) struct Call {
     status: u16,
     /// Schema of the answer.
     answer: &'static str,
+}
+
+/// What a call asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing at all.
+    Nothing,
+    /// A token, whatever it may do.
+    Token,
+    May(Permission),
+    /// The permission, unless it is about the caller's own user.
+    Unless(Permission),
 }
 
 const PAGE: &[&str] = &["limit", "cursor"];
@@ -38,7 +53,20 @@ const EXCHANGES: &[&str] = &[
     "text",
     "limit",
     "cursor",
+    "content",
 ];
+const AUDIT: &[&str] = &[
+    "actor",
+    "action",
+    "subject",
+    "environment",
+    "from",
+    "to",
+    "order",
+    "limit",
+    "cursor",
+];
+const GRANT: &[&str] = &["role", "environment", "folder"];
 const STATS: &[&str] = &[
     "group_by",
     "from",
@@ -60,6 +88,7 @@ const fn read(path: &'static str, summary: &'static str, query: &'static [&'stat
     Call {
         method: "get",
         path,
+        need: Need::May(Permission::Read),
         summary,
         query,
         body: None,
@@ -70,6 +99,7 @@ const fn read(path: &'static str, summary: &'static str, query: &'static [&'stat
 
 const fn write(
     method: &'static str,
+    permission: Permission,
     path: &'static str,
     summary: &'static str,
     body: Option<&'static str>,
@@ -78,6 +108,7 @@ const fn write(
     Call {
         method,
         path,
+        need: Need::May(permission),
         summary,
         query: &[],
         body,
@@ -86,8 +117,15 @@ const fn write(
     }
 }
 
+impl Call {
+    const fn needs(mut self, need: Need) -> Self {
+        self.need = need;
+        self
+    }
+}
+
 /// Every call under `/api/v1`.
-pub(super) const CALLS: [Call; 25] = [
+pub(super) const CALLS: &[Call] = &[
     read(
         "/prompts",
         "List prompts and what is live of them",
@@ -96,6 +134,7 @@ pub(super) const CALLS: [Call; 25] = [
     ),
     write(
         "post",
+        Write,
         "/prompts",
         "Create a prompt",
         Some("NewPrompt"),
@@ -110,6 +149,7 @@ pub(super) const CALLS: [Call; 25] = [
     ),
     write(
         "post",
+        Write,
         "/prompts/{id}/versions",
         "Store the next version",
         Some("NewVersion"),
@@ -129,6 +169,7 @@ pub(super) const CALLS: [Call; 25] = [
     ),
     write(
         "put",
+        Deploy,
         "/prompts/{id}/deployments/{environment}",
         "Make a split live",
         Some("NewDeployment"),
@@ -142,6 +183,7 @@ pub(super) const CALLS: [Call; 25] = [
     ),
     write(
         "post",
+        Deploy,
         "/prompts/{id}/deployments/{environment}/rollback",
         "Go back",
         Some("Rollback"),
@@ -149,6 +191,7 @@ pub(super) const CALLS: [Call; 25] = [
     ),
     write(
         "put",
+        Write,
         "/prompts/{id}/aliases/{alias}",
         "Let another name lead here",
         None,
@@ -156,24 +199,110 @@ pub(super) const CALLS: [Call; 25] = [
     ),
     write(
         "delete",
+        Write,
         "/prompts/{id}/aliases/{alias}",
         "Take such a name away",
         None,
         (200, "Prompt"),
     ),
     read("/keys", "List applications' keys, never their secrets", PAGE, "KeyList"),
-    write("post", "/keys", "Make a key, shown once", Some("NewKey"), (201, "Key")),
-    write("delete", "/keys/{key}", "Revoke a key", None, (200, "Key")),
+    write(
+        "post",
+        ManageKeys,
+        "/keys",
+        "Make a key, shown once",
+        Some("NewKey"),
+        (201, "Key"),
+    ),
+    write("delete", ManageKeys, "/keys/{key}", "Revoke a key", None, (200, "Key")),
     read("/environments", "List environments", &[], "EnvironmentList"),
     read("/environments/{name}", "Show an environment", &[], "Environment"),
     write(
         "put",
+        ManageEnvironments,
         "/environments/{name}",
         "Protect an environment, or create one",
         Some("SetEnvironment"),
         (200, "Environment"),
     ),
-    read("/audit", "List who changed what, newest first", PAGE, "AuditList"),
+    read("/audit", "List who changed what, newest first", AUDIT, "AuditList").needs(Need::May(ReadAudit)),
+    read(
+        "/audit/verify",
+        "Follow the audit log's chain",
+        &["head"],
+        "AuditVerification",
+    )
+    .needs(Need::May(ReadAudit)),
+    read(
+        "/whoami",
+        "Show the caller's user, token and permissions",
+        &[],
+        "WhoAmI",
+    )
+    .needs(Need::Token),
+    read("/users", "List users, by name", PAGE, "UserList").needs(Need::May(ManageUsers)),
+    write(
+        "post",
+        ManageUsers,
+        "/users",
+        "Create a user",
+        Some("NewUser"),
+        (201, "User"),
+    ),
+    read("/users/{user}", "Show a user, by name or id", &[], "User").needs(Need::Unless(ManageUsers)),
+    write(
+        "put",
+        ManageUsers,
+        "/users/{user}",
+        "Rename for display, disable or enable",
+        Some("SetUser"),
+        (200, "User"),
+    ),
+    read("/users/{user}/grants", "List what a user is granted", &[], "GrantList").needs(Need::Unless(ManageUsers)),
+    write(
+        "post",
+        ManageUsers,
+        "/users/{user}/grants",
+        "Grant a role",
+        Some("Grant"),
+        (200, "User"),
+    ),
+    Call {
+        query: GRANT,
+        ..write(
+            "delete",
+            ManageUsers,
+            "/users/{user}/grants",
+            "Take a grant away",
+            None,
+            (200, "User"),
+        )
+    },
+    read(
+        "/users/{user}/tokens",
+        "List a user's tokens, never their secrets",
+        &[],
+        "TokenList",
+    )
+    .needs(Need::Unless(ManageUsers)),
+    write(
+        "post",
+        ManageUsers,
+        "/users/{user}/tokens",
+        "Make a token, shown once",
+        Some("NewToken"),
+        (201, "Token"),
+    )
+    .needs(Need::Unless(ManageUsers)),
+    write(
+        "delete",
+        ManageUsers,
+        "/users/{user}/tokens/{token}",
+        "Revoke a token",
+        None,
+        (200, "Token"),
+    )
+    .needs(Need::Unless(ManageUsers)),
     read(
         "/exchanges",
         "List what was recorded, newest first",
@@ -187,19 +316,21 @@ pub(super) const CALLS: [Call; 25] = [
         "Exchange",
     ),
     read("/stats", "Figures by group", STATS, "Stats"),
-    read("/openapi.json", "This text", &[], "Any"),
+    read("/openapi.json", "This text", &[], "Any").needs(Need::Token),
     read(
         "/healthz",
         "Is the process alive? (not under /api/v1, no token)",
         &[],
         "Any",
-    ),
+    )
+    .needs(Need::Nothing),
     read(
         "/readyz",
         "Does it take requests? (not under /api/v1, no token)",
         &[],
         "Any",
-    ),
+    )
+    .needs(Need::Nothing),
 ];
 
 /// `GET /openapi.json`.
@@ -209,7 +340,7 @@ pub async fn show(_caller: Request) -> Result<Response, Failure> {
 
 fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for call in &CALLS {
+    for call in CALLS {
         let operations = paths.entry(call.path).or_insert_with(|| json!({}));
         operations[call.method] = operation(call);
         if call.path.ends_with('z') {
@@ -258,6 +389,26 @@ fn operation(call: &Call) -> Value {
             "default": {"description": "refused or failed", "content": reference("Error")},
         },
     });
+    let permission = match call.need {
+        Need::Nothing => {
+            operation["security"] = json!([]);
+            None
+        }
+        Need::Token => None,
+        Need::May(permission) | Need::Unless(permission) => Some(permission),
+    };
+    if let Some(permission) = permission {
+        operation["x-promptgate-permission"] = json!(permission.as_str());
+        let roles = Role::with(permission).join(", ");
+        let own = match call.need {
+            Need::Unless(_) => ", except about oneself (`me`)",
+            _ => "",
+        };
+        operation["description"] = json!(format!(
+            "Needs the permission `{}`{own}, which these roles have: {roles}.",
+            permission.as_str()
+        ));
+    }
     if let Some(body) = call.body {
         operation["requestBody"] = json!({"required": true, "content": reference(body)});
     }

@@ -85,6 +85,21 @@ impl PromptPath {
         plain.then_some(parsed)
     }
 
+    /// Puts the prompt's id in the place of an alias; what nobody has stays as it is.
+    async fn with_id(mut self, call: &Call) -> Result<Self, Failure> {
+        let (Self::Prompt { id }
+        | Self::Versions { id }
+        | Self::Version { id, .. }
+        | Self::Deployment { id, .. }
+        | Self::DeploymentHistory { id, .. }
+        | Self::Rollback { id, .. }
+        | Self::Alias { id, .. }) = &mut self;
+        if let Some(found) = call.registry().prompt_id(id).await? {
+            *id = found;
+        }
+        Ok(self)
+    }
+
     /// The methods it has.
     fn allow(&self) -> &'static str {
         match self {
@@ -132,6 +147,8 @@ pub async fn dispatch(call: Call) -> Result<Response, Failure> {
     if !allow.split(',').any(|name| name == method.as_str()) {
         return Err(Failure::method_not_allowed(allow));
     }
+    // Authority is asked for by id: an alias in one folder may name a prompt in another.
+    let path = path.with_id(&call).await?;
     match path {
         PromptPath::Prompt { id } => prompts::show(call, &id).await,
         PromptPath::Versions { id } if method == Method::GET => versions::list(call, &id).await,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Call, Paging, found, listed, time};
 use super::errors::Failure;
+use crate::domain::role::{Permission, Scope};
 use crate::registry::{NewPrompt, Prompt};
 
 #[derive(Deserialize)]
@@ -50,17 +51,23 @@ pub fn view(prompt: &Prompt) -> Value {
     })
 }
 
-/// `GET /prompts`.
+/// `GET /prompts`: those that the caller may see.
 pub async fn list(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::ANYWHERE)?;
     let ListQuery { limit, cursor, query } = call.query()?;
     let paging = Paging { limit, cursor };
-    let page = call.registry().list_prompts(query.as_deref(), paging.page()).await?;
+    let mut page = call.registry().list_prompts(query.as_deref(), paging.page()).await?;
+    // A page may have fewer items than asked for; the next one begins behind those left out.
+    page.items
+        .retain(|prompt| call.may(Permission::Read, Scope::prompt(&prompt.id)));
     Ok(listed(page, view))
 }
 
 /// `POST /prompts`.
 pub async fn create(call: Call) -> Result<Response, Failure> {
+    call.require(Permission::Write, Scope::ANYWHERE)?;
     let NewPromptBody { id, description, tags } = call.json()?;
+    call.require(Permission::Write, Scope::prompt(&id))?;
     let new = NewPrompt { id, description, tags };
     let change = call.registry().create_prompt(new, call.actor()).await?;
     call.changed(StatusCode::CREATED, change, |prompt| view(&prompt)).await
@@ -68,5 +75,6 @@ pub async fn create(call: Call) -> Result<Response, Failure> {
 
 /// `GET /prompts/{id}`, also by an alias.
 pub async fn show(call: Call, id: &str) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::prompt(id))?;
     Ok(found(view(&call.registry().prompt(id).await?)))
 }

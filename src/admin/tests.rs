@@ -2,6 +2,8 @@
 
 mod calls;
 mod refusals;
+mod roles;
+mod users;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -95,11 +97,55 @@ impl TestAdmin {
     }
 
     async fn call(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
+        self.call_as(TOKEN, method, path, body).await
+    }
+
+    async fn call_as(&self, token: &str, method: Method, path: &str, body: impl Into<Body>) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/v1{path}"))
-            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
+            .header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.send(request.body(body.into()).unwrap()).await
+    }
+
+    async fn get_as(&self, token: &str, path: &str) -> Answer {
+        self.call_as(token, Method::GET, path, "").await
+    }
+
+    async fn post_as(&self, token: &str, path: &str, body: Value) -> Answer {
+        self.call_as(token, Method::POST, path, body.to_string()).await
+    }
+
+    async fn put_as(&self, token: &str, path: &str, body: Value) -> Answer {
+        self.call_as(token, Method::PUT, path, body.to_string()).await
+    }
+
+    /// Makes a user with grants `role`, `role@environment` or `role@environment:folder`; returns a token of theirs.
+    async fn user(&self, name: &str, grants: &[&str]) -> String {
+        let grant = |text: &&str| {
+            let (role, rest) = text.split_once('@').unwrap_or((text, "*"));
+            let (environment, folder) = rest.split_once(':').unwrap_or((rest, "*"));
+            json!({"role": role, "environment": environment, "folder": folder})
+        };
+        let grants: Vec<Value> = grants.iter().map(grant).collect();
+        self.post("/users", json!({"name": name, "grants": grants}))
+            .await
+            .expect(201);
+        let made = self
+            .post(&format!("/users/{name}/tokens"), json!({"name": "test"}))
+            .await
+            .expect(201);
+        made["secret"].as_str().unwrap().to_owned()
+    }
+
+    /// The newest entries of the audit log, as `actor action subject`.
+    async fn log(&self, entries: usize) -> Vec<String> {
+        let log = self.get(&format!("/audit?limit={entries}")).await.expect(200);
+        let line = |entry: &Value| {
+            let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+            format!("{} {} {}", text("actor"), text("action"), text("subject"))
+        };
+        log["items"].as_array().unwrap().iter().map(line).collect()
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -137,6 +183,8 @@ fn steady(mut body: Value) -> Value {
                     *text = "[time]".to_owned();
                 }
                 "key" => *text = format!("{}…{}", &text[..3], text.len()),
+                "token_id" if !text.is_empty() => *text = format!("{}…", &text[..4]),
+                "request_id" if !text.is_empty() => *text = "[request]".to_owned(),
                 "id" | "subject" if text.starts_with("key_") => *text = "key_…".to_owned(),
                 _ => {}
             },

@@ -1,5 +1,7 @@
 //! `/prompts/{id}/versions` and `/prompts/{id}/versions/{n}`.
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -8,7 +10,9 @@ use serde_json::{Value, json};
 use super::call::{Call, Paging, found, listed, time};
 use super::errors::Failure;
 use crate::domain::content::Content;
-use crate::registry::{By, Version, VersionName, VersionSummary};
+use crate::domain::partial;
+use crate::domain::role::{Permission, Scope};
+use crate::registry::{Version, VersionName, VersionSummary};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,23 +47,42 @@ fn view_whole(version: &Version) -> Value {
 
 /// `GET /prompts/{id}/versions`, newest first.
 pub async fn list(call: Call, id: &str) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::prompt(id))?;
     let paging: Paging = call.query()?;
     Ok(listed(call.registry().list_versions(id, paging.page()).await?, view))
 }
 
 /// `POST /prompts/{id}/versions`.
 pub async fn create(call: Call, id: &str) -> Result<Response, Failure> {
+    call.require(Permission::Write, Scope::prompt(id))?;
     let NewVersionBody { content, message } = call.json()?;
-    let by = By {
-        actor: call.actor(),
-        message: &message,
-    };
-    let change = call.registry().create_version(id, content, by).await?;
+    may_read_partials(&call, &content).await?;
+    let change = call.registry().create_version(id, content, call.by(&message)).await?;
     call.changed(StatusCode::CREATED, change, |version| view(&version))
         .await
 }
 
+/// What is included is copied, and could be read then: the caller must be allowed to read it anyway.
+async fn may_read_partials(call: &Call, submitted: &Content) -> Result<(), Failure> {
+    let mut names = BTreeSet::new();
+    // What has no normal form is refused with everything else that is wrong, like what cannot be read as a template.
+    let Ok(mut content) = submitted.clone().normalise() else {
+        return Ok(());
+    };
+    partial::visit_templates(&mut content, &mut |_, template| {
+        for reference in partial::references(template).unwrap_or_default() {
+            names.insert(reference.id.to_owned());
+        }
+    });
+    for name in names {
+        let id = call.registry().prompt_id(&name).await?.unwrap_or(name);
+        call.require(Permission::Read, Scope::prompt(&id))?;
+    }
+    Ok(())
+}
+
 /// `GET /prompts/{id}/versions/{n}`.
 pub async fn show(call: Call, id: &str, version: u32) -> Result<Response, Failure> {
+    call.require(Permission::Read, Scope::prompt(id))?;
     Ok(found(view_whole(&call.registry().version(id, version).await?)))
 }

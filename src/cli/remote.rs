@@ -3,11 +3,13 @@
 mod diff;
 pub(super) mod table;
 
+pub mod audit;
 pub mod deploy;
 pub mod exchanges;
 pub mod keys;
 pub mod prompt;
 pub mod stats;
+pub mod users;
 
 use anyhow::{Context, bail};
 use http::Method;

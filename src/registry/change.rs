@@ -6,10 +6,39 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use super::audit;
 use super::{Registry, RegistryError, now_us, number};
 
+/// Who acts: a user, by which token, in which request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Actor<'a> {
+    /// The user's name, which never changes.
+    pub name: &'a str,
+    /// Empty for the program itself, as are the following.
+    pub user_id: &'a str,
+    pub token_id: &'a str,
+    pub request_id: &'a str,
+}
+
+impl<'a> Actor<'a> {
+    /// The program itself, or a name that stands for nothing more.
+    pub const fn named(name: &'a str) -> Self {
+        Self {
+            name,
+            user_id: "",
+            token_id: "",
+            request_id: "",
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Actor<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::named(name)
+    }
+}
+
 /// Who makes a change, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct By<'a> {
-    pub actor: &'a str,
+    pub actor: Actor<'a>,
     pub message: &'a str,
 }
 
@@ -19,14 +48,14 @@ pub(super) struct Change<'a> {
     pub generation: u64,
     /// Microseconds since the Unix epoch.
     pub at_us: i64,
-    actor: &'a str,
+    pub actor: Actor<'a>,
 }
 
 impl<'a> Change<'a> {
     /// Takes the write lock and the next generation.
     ///
     /// The counter is a row, not a sequence, so that generations have no gaps and become visible in their order.
-    pub async fn begin(registry: &Registry, actor: &'a str) -> Result<Self, RegistryError> {
+    pub async fn begin(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
         let mut tx = registry.writer.begin_with("BEGIN IMMEDIATE").await?;
         let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation + 1 RETURNING generation")
             .fetch_one(&mut *tx)
@@ -35,7 +64,7 @@ impl<'a> Change<'a> {
             tx,
             generation: number(generation)?,
             at_us: now_us(),
-            actor,
+            actor: actor.into(),
         })
     }
 

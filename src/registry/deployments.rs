@@ -129,7 +129,7 @@ async fn record(mut change: Change<'_>, next: Next<'_>) -> Result<Published<Depl
         environment: next.environment.to_owned(),
         split: next.split,
         message: next.by.message.to_owned(),
-        actor: next.by.actor.to_owned(),
+        actor: next.by.actor.name.to_owned(),
         created_at_us: change.at_us,
         kind: match next.rolled_back_to {
             Some(_) => DeploymentKind::Rollback,

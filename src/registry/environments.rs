@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::SqliteConnection;
 
-use super::change::Change;
+use super::change::{Actor, Change};
 use super::{Missing, Published, Registry, RegistryError, number};
 use crate::domain::prompt::validate_name;
 
@@ -73,7 +73,7 @@ impl Registry {
         &self,
         name: &str,
         protected: bool,
-        actor: &str,
+        actor: impl Into<Actor<'_>>,
     ) -> Result<Published<Environment>, RegistryError> {
         validate_name("environment", name).map_err(|message| RegistryError::InvalidField { field: "name", message })?;
         let mut change = Change::begin(self, actor).await?;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::SqliteConnection;
 
-use super::change::Change;
+use super::change::{Actor, Change};
 use super::secret::{self, digest_hex};
 use super::{Missing, Page, PageOf, Published, Registry, RegistryError, environments, number, parse, text};
 
@@ -129,7 +129,11 @@ impl Registry {
     ///
     /// # Errors
     /// When the name is blank, an environment does not exist, or the database fails.
-    pub async fn create_key(&self, new: NewKey, actor: &str) -> Result<Published<CreatedKey>, RegistryError> {
+    pub async fn create_key(
+        &self,
+        new: NewKey,
+        actor: impl Into<Actor<'_>>,
+    ) -> Result<Published<CreatedKey>, RegistryError> {
         if new.name.trim().is_empty() {
             return Err(RegistryError::InvalidField {
                 field: "name",
@@ -143,7 +147,7 @@ impl Registry {
         for name in &allowed {
             environments::one(change.sql(), name).await?;
         }
-        let (at_us, stamp) = (change.at_us, change.stamp());
+        let (at_us, stamp, author) = (change.at_us, change.stamp(), change.actor.name);
         sqlx::query(
             "INSERT INTO keys (id, name, digest, environment, environments, models, raw, pin, force_variant, \
              created_at, created_by, revoked_at, generation) \
@@ -159,7 +163,7 @@ impl Registry {
         .bind(i64::from(new.pin))
         .bind(i64::from(new.force_variant))
         .bind(at_us)
-        .bind(actor)
+        .bind(author)
         .bind(stamp)
         .execute(change.sql())
         .await?;
@@ -179,7 +183,7 @@ impl Registry {
     ///
     /// # Errors
     /// When there is no such key, or the database fails.
-    pub async fn revoke_key(&self, id: &str, actor: &str) -> Result<Published<Key>, RegistryError> {
+    pub async fn revoke_key(&self, id: &str, actor: impl Into<Actor<'_>>) -> Result<Published<Key>, RegistryError> {
         let mut change = Change::begin(self, actor).await?;
         let before = one(change.sql(), id).await?;
         if before.revoked_at_us.is_some() {
@@ -200,6 +204,14 @@ impl Registry {
         let detail = json!({"name": value.name});
         let generation = change.commit("key.revoke", id, detail).await?;
         Ok(Published { value, generation })
+    }
+
+    /// Returns a key.
+    ///
+    /// # Errors
+    /// When there is no such key, or the database fails.
+    pub async fn key(&self, id: &str) -> Result<Key, RegistryError> {
+        one(&mut *self.reader.acquire().await?, id).await
     }
 
     /// Lists keys, oldest first, revoked ones included.

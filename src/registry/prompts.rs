@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::json;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::change::Change;
+use super::change::{Actor, Change};
 use super::{Missing, Page, PageOf, Published, Registry, RegistryError, number, parse, text};
 use crate::domain::prompt::validate_prompt_id;
 use crate::domain::split::Arm;
@@ -193,7 +193,11 @@ impl Registry {
     ///
     /// # Errors
     /// When the id has the wrong form or is taken, also by an alias, or the database fails.
-    pub async fn create_prompt(&self, new: NewPrompt, actor: &str) -> Result<Published<Prompt>, RegistryError> {
+    pub async fn create_prompt(
+        &self,
+        new: NewPrompt,
+        actor: impl Into<Actor<'_>>,
+    ) -> Result<Published<Prompt>, RegistryError> {
         validate_prompt_id(&new.id).map_err(|message| RegistryError::InvalidField { field: "id", message })?;
         let mut change = Change::begin(self, actor).await?;
         if let Some(owner) = find(change.sql(), &new.id).await? {
@@ -203,7 +207,7 @@ impl Registry {
                 format!("{:?} is an alias of prompt {owner:?}", new.id)
             }));
         }
-        let (at_us, stamp) = (change.at_us, change.stamp());
+        let (at_us, stamp, author) = (change.at_us, change.stamp(), change.actor.name);
         sqlx::query(
             "INSERT INTO prompts (id, description, tags, created_at, created_by, generation) \
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -212,7 +216,7 @@ impl Registry {
         .bind(&new.description)
         .bind(text(&new.tags))
         .bind(at_us)
-        .bind(actor)
+        .bind(author)
         .bind(stamp)
         .execute(change.sql())
         .await?;
@@ -232,6 +236,14 @@ impl Registry {
         one(&mut tx, &id).await
     }
 
+    /// Returns the id of the prompt that `name` is the id or an alias of, if there is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prompt_id(&self, name: &str) -> Result<Option<String>, RegistryError> {
+        find(&mut *self.reader.acquire().await?, name).await
+    }
+
     /// Lists prompts by id, if asked only those with `query` somewhere in their id or description, whatever its case.
     ///
     /// # Errors
@@ -247,7 +259,12 @@ impl Registry {
     ///
     /// # Errors
     /// When the alias is blank, too long, or taken, there is no such prompt, or the database fails.
-    pub async fn add_alias(&self, name: &str, alias: &str, actor: &str) -> Result<Published<Prompt>, RegistryError> {
+    pub async fn add_alias(
+        &self,
+        name: &str,
+        alias: &str,
+        actor: impl Into<Actor<'_>>,
+    ) -> Result<Published<Prompt>, RegistryError> {
         validate_alias(alias)?;
         let mut change = Change::begin(self, actor).await?;
         let id = require(change.sql(), name).await?;
@@ -279,7 +296,12 @@ impl Registry {
     ///
     /// # Errors
     /// When the prompt does not exist or does not have it, or the database fails.
-    pub async fn remove_alias(&self, name: &str, alias: &str, actor: &str) -> Result<Published<Prompt>, RegistryError> {
+    pub async fn remove_alias(
+        &self,
+        name: &str,
+        alias: &str,
+        actor: impl Into<Actor<'_>>,
+    ) -> Result<Published<Prompt>, RegistryError> {
         let mut change = Change::begin(self, actor).await?;
         let id = require(change.sql(), name).await?;
         let removed = sqlx::query("DELETE FROM aliases WHERE alias = $1 AND prompt_id = $2")

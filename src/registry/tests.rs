@@ -1,8 +1,10 @@
 //! The registry on a temporary SQLite file.
 
+mod audit;
 mod deployments;
 mod keys;
 mod prompts;
+mod upgrade;
 mod versions;
 
 use serde_json::{Value, json};
@@ -10,10 +12,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::content::Content;
+use crate::domain::role::{Grant, Role};
 use crate::domain::split::Arm;
 
 const ADA: By<'static> = By {
-    actor: "ada",
+    actor: Actor::named("ada"),
     message: "why",
 };
 
@@ -176,7 +179,7 @@ async fn every_change_leaves_one_audit_row() {
         .deploy("a", "production", all_on(9), None, ADA)
         .await
         .unwrap_err();
-    let log = registry.list_audit(FIRST).await.unwrap().items;
+    let log = registry.list_audit(&AuditFilter::default(), FIRST).await.unwrap().items;
     let seen: Vec<(&str, &str)> = log.iter().map(|e| (e.action.as_str(), e.subject.as_str())).collect();
     assert_eq!(
         seen,
@@ -195,13 +198,23 @@ async fn every_change_leaves_one_audit_row() {
     assert_eq!(log[3].detail["to"]["split"][0]["version"], 2);
     assert_eq!(log[3].detail["message"], "why");
     let page = PageOf { limit: 3, cursor: None };
-    let first = registry.list_audit(page).await.unwrap();
+    let first = registry.list_audit(&AuditFilter::default(), page).await.unwrap();
     let cursor = first.next_cursor.unwrap();
     let page = PageOf {
         limit: 10,
         cursor: Some(&cursor),
     };
-    let rest = registry.list_audit(page).await.unwrap();
+    let rest = registry.list_audit(&AuditFilter::default(), page).await.unwrap();
     assert_eq!([first.items, rest.items].concat(), log);
     assert_eq!(rest.next_cursor, None);
+}
+
+impl Registry {
+    /// Lets every token with or without an end have ended.
+    pub(crate) async fn expire_tokens_for_tests(&self) {
+        sqlx::query("UPDATE tokens SET expires_at = 1")
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
 }

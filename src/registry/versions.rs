@@ -116,7 +116,7 @@ async fn insert(
     .bind(&checked.source)
     .bind(&hash)
     .bind(by.message)
-    .bind(by.actor)
+    .bind(by.actor.name)
     .bind(at_us)
     .execute(change.sql())
     .await?;
@@ -134,7 +134,7 @@ async fn insert(
         version: number(latest + 1)?,
         hash,
         message: by.message.to_owned(),
-        author: by.actor.to_owned(),
+        author: by.actor.name.to_owned(),
         created_at_us: at_us,
     })
 }

@@ -146,3 +146,114 @@ async fn prompt_goes_from_a_file_to_live_and_back_by_commands() {
     let (code, text) = read(&gateway, &["prompt", "show", "nope"]);
     assert!(code == 1 && text.contains("\"nope\""), "{code} {text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_tokens_are_managed_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    assert_eq!(run(&gateway, &["whoami"])["user"]["name"], "admin");
+    run(
+        &gateway,
+        &["users", "create", "ada@example.com", "--role", "viewer,editor"],
+    );
+    let grant = [
+        "ada@example.com",
+        "deployer",
+        "--environment",
+        "staging",
+        "--folder",
+        "support",
+    ];
+    let args = |verb: &'static str| -> Vec<&str> { ["users", verb].into_iter().chain(grant).collect() };
+    let (code, text) = read(&gateway, &args("grant"));
+    assert_eq!(
+        (code, text.trim()),
+        (0, "ada@example.com (person): viewer, editor, deployer@staging:support")
+    );
+    let made = run(
+        &gateway,
+        &[
+            "tokens",
+            "create",
+            "ci",
+            "--user",
+            "ada@example.com",
+            "--expires",
+            "90d",
+        ],
+    );
+    let token = made["secret"].as_str().unwrap();
+    let as_ada = |args: &[&str]| {
+        let output = command(&gateway, args).env("PROMPTGATE_TOKEN", token).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, text) = as_ada(&["whoami"]);
+    assert!(code == 0 && text.contains("read, propose, write, deploy"), "{text}");
+    let (code, text) = as_ada(&["keys", "create", "x"]);
+    assert!(code == 1 && text.contains("that needs the role admin there"), "{text}");
+    let (code, text) = as_ada(&["tokens", "list"]);
+    assert!(code == 0 && text.contains("ci"), "{text}");
+    let (code, text) = read(&gateway, &args("ungrant"));
+    assert_eq!((code, text.trim()), (0, "ada@example.com (person): viewer, editor"));
+    let (_, text) = read(&gateway, &["users", "disable", "ada@example.com"]);
+    assert!(text.contains("disabled since"), "{text}");
+    assert_eq!(as_ada(&["whoami"]).0, 1);
+    run(&gateway, &["users", "enable", "ada@example.com"]);
+    let id = made["id"].as_str().unwrap();
+    run(&gateway, &["tokens", "revoke", id, "--user", "ada@example.com"]);
+    assert_eq!(as_ada(&["whoami"]).0, 1);
+    let (_, text) = read(&gateway, &["users", "list"]);
+    assert!(text.contains("admin") && text.contains("ada@example.com"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_log_is_listed_verified_and_exported_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    run(&gateway, &["prompt", "create", "a", "--description", "d"]);
+    run(&gateway, &["prompt", "create", "b"]);
+    let database = folder.path().join("registry.db");
+    let url = format!("sqlite:{}", database.display());
+    let ways: [&[&str]; 2] = [&[], &["--registry", &url]];
+    let mut heads = Vec::new();
+    for way in ways {
+        let with =
+            |args: &[&'static str]| -> Vec<String> { args.iter().chain(way).map(|arg| (*arg).to_owned()).collect() };
+        let read = |args: &[&'static str]| {
+            let args = with(args);
+            read(&gateway, &args.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let (code, text) = read(&["audit", "list", "--subject", "a", "--actor", "admin"]);
+        assert!(
+            code == 0 && text.contains("prompt.create") && !text.contains("token.set"),
+            "{text}"
+        );
+        let (code, text) = read(&["audit", "verify"]);
+        assert!(code == 0 && text.contains("whole: 3 entries"), "{text}");
+        heads.push(text.rsplit_once("head:  ").unwrap().1.trim().to_owned());
+        let (_, lines) = read(&["audit", "export"]);
+        let ids: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone())
+            .collect();
+        assert_eq!(ids, [1, 2, 3]);
+        let (_, csv) = read(&["audit", "export", "--format", "csv", "--action", "prompt"]);
+        assert_eq!(csv.lines().count(), 3, "{csv}");
+    }
+    assert_eq!(heads[0], heads[1]);
+    gateway.kill();
+
+    let sql = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::raw_sql("DROP TRIGGER audit_is_not_updated; UPDATE audit SET subject = 'c' WHERE id = 2")
+        .execute(&sql)
+        .await
+        .unwrap();
+    sql.close().await;
+    let output = promptgate(&["audit", "verify", "--registry", &url]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("breaks at entry 2"), "{text}");
+}

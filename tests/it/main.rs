@@ -13,6 +13,7 @@ mod layering;
 mod plain;
 mod publish;
 mod records;
+mod roles;
 mod rules;
 mod streams;
 mod support;

@@ -58,7 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::List { filter, limit, server } => block_on(async {
             let mut remote = server.connect()?;
-            let mut page = remote.get(&filter.path(limit, "")?).await?;
+            let mut page = remote.get(&filter.path(limit, "", remote.json)?).await?;
             let items = match page["items"].take() {
                 Value::Array(items) => items,
                 _ => Vec::new(),
@@ -101,7 +101,12 @@ pub fn tail(args: TailArgs) -> anyhow::Result<()> {
         let mut seen = newest(&mut remote, &args.filter).await?;
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            for item in since(&mut remote, &args.filter, &seen).await? {
+            let mut new = since(&mut remote, &args.filter, &seen, false).await?;
+            if remote.json && !new.is_empty() {
+                // Asked for once there is some: each look at content is in the audit log.
+                new = since(&mut remote, &args.filter, &seen, true).await?;
+            }
+            for item in new {
                 seen = text(&item["exchange_id"]);
                 if remote.json {
                     println!("{item}");
@@ -123,16 +128,16 @@ pub fn tail(args: TailArgs) -> anyhow::Result<()> {
 }
 
 async fn newest(remote: &mut Remote, filter: &Filter) -> anyhow::Result<String> {
-    let page = remote.get(&filter.path(1, "")?).await?;
+    let page = remote.get(&filter.path(1, "", false)?).await?;
     Ok(text(&page["items"][0]["exchange_id"]))
 }
 
 /// Returns what is newer than `seen`, oldest first.
-async fn since(remote: &mut Remote, filter: &Filter, seen: &str) -> anyhow::Result<Vec<Value>> {
+async fn since(remote: &mut Remote, filter: &Filter, seen: &str, content: bool) -> anyhow::Result<Vec<Value>> {
     let mut new = Vec::new();
     let mut cursor = String::new();
     'pages: loop {
-        let mut page = remote.get(&filter.path(100, &cursor)?).await?;
+        let mut page = remote.get(&filter.path(100, &cursor, content)?).await?;
         if let Value::Array(items) = page["items"].take() {
             for item in items {
                 if text(&item["exchange_id"]).as_str() <= seen {
@@ -151,13 +156,15 @@ async fn since(remote: &mut Remote, filter: &Filter, seen: &str) -> anyhow::Resu
 }
 
 impl Filter {
-    fn path(&self, limit: u32, cursor: &str) -> anyhow::Result<String> {
+    /// Tables show no content, so they do not ask for any.
+    fn path(&self, limit: u32, cursor: &str, content: bool) -> anyhow::Result<String> {
         let limit = limit.to_string();
         let mut parameters = vec![
             ("prompt", self.prompt.as_deref().unwrap_or_default()),
             ("environment", self.environment.as_deref().unwrap_or_default()),
             ("limit", &limit),
             ("cursor", cursor),
+            ("content", if content { "" } else { "false" }),
         ];
         for filter in &self.filters {
             let Some(parameter) = filter.split_once('=') else {

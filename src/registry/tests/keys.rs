@@ -104,7 +104,7 @@ async fn admin_token_is_made_once_or_taken_as_given() {
     assert!(made.starts_with("pga_"));
     assert_eq!(registry.ensure_admin_token(None).await.unwrap(), None);
     let token = registry.authenticate_token(&made).await.unwrap().unwrap();
-    assert_eq!((token.name.as_str(), token.role.as_str()), ("bootstrap", "admin"));
+    assert_eq!((token.user.as_str(), token.token.as_str()), ("admin", "bootstrap"));
 
     for _ in 0..2 {
         assert_eq!(registry.ensure_admin_token(Some("given")).await.unwrap(), None);
@@ -114,5 +114,13 @@ async fn admin_token_is_made_once_or_taken_as_given() {
     assert_eq!(registry.authenticate_token("").await.unwrap(), None);
     let blank = registry.ensure_admin_token(Some(" ")).await;
     assert!(matches!(blank, Err(RegistryError::InvalidField { .. })));
-    assert_eq!(registry.list_audit(FIRST).await.unwrap().items.len(), 2);
+    assert_eq!(
+        registry
+            .list_audit(&AuditFilter::default(), FIRST)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        2
+    );
 }

@@ -65,7 +65,7 @@ async fn versions_without_message_prompt_or_valid_content_are_refused() {
     let registry = TestRegistry::new().await;
     registry.prompt_with_versions("a", 0).await;
     let blank = By {
-        actor: "ada",
+        actor: Actor::named("ada"),
         message: " ",
     };
     let refused = registry.create_version("a", text_content("x"), blank).await;

@@ -78,8 +78,13 @@ impl TestGateway {
 
     /// Calls the control plane.
     pub async fn admin(&self, method: Method, path: &str, body: &Value) -> Answer {
+        self.admin_as(ADMIN_TOKEN, method, path, body).await
+    }
+
+    /// Calls the control plane with another token.
+    pub async fn admin_as(&self, token: &str, method: Method, path: &str, body: &Value) -> Answer {
         let url = format!("http://{}/api/v1{path}", self.app.control_address);
-        let request = self.http.request(method, url).bearer_auth(ADMIN_TOKEN);
+        let request = self.http.request(method, url).bearer_auth(token);
         send(if body.is_null() { request } else { request.json(body) }).await
     }
 
