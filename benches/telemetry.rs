@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use promptgate::config::Sqlite;
 use promptgate::domain::exchange::{Attempt, ExchangeRecord};
 use promptgate::metrics::Metrics;
 use promptgate::telemetry::{SinkOptions, SpoolLimits, Telemetry, TelemetryOptions};
@@ -26,9 +27,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let sink_options = match sink {
             "none" => SinkOptions::None,
-            _ => SinkOptions::Sqlite {
+            _ => SinkOptions::Sqlite(Sqlite {
                 path: dir.path().join("telemetry.db"),
-            },
+                ..Sqlite::default()
+            }),
         };
         let insert_duration = Metrics::new("bench").sink_insert_duration_seconds.clone();
         let options = TelemetryOptions {

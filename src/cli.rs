@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod dead_letters;
 mod demo;
 mod migrate;
 mod mock_provider;
@@ -33,6 +34,8 @@ enum Command {
     Prices(prices::Args),
     /// Bring ClickHouse's tables to this build's schema (the gateway does so itself when it starts)
     Migrate(migrate::Args),
+    /// Look into, resend or drop records that could not be stored
+    DeadLetters(dead_letters::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
     /// Create, store, list, show and compare prompts
@@ -72,6 +75,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Check(args) => check::run(&args),
         Command::Prices(args) => prices::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),
         Command::Deploy(args) => remote::deploy::deploy(args),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use crate::config::{Config, Sink};
-use crate::telemetry::clickhouse::schema;
+use crate::telemetry::clickhouse::schema::{Plan, Schema};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,15 +25,30 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     };
     let runtime = super::control_runtime()?;
-    let asked = || format!("cannot migrate {} on {}", server.database, server.url);
-    if !args.dry_run {
-        let applied = runtime.block_on(schema::migrate(server)).with_context(asked)?;
-        println!("{} on {}: {applied} migrations applied", server.database, server.url);
-        return Ok(());
+    // A cluster's servers are told by any of them.
+    let urls = if server.cluster.is_some() {
+        &server.urls[..1]
+    } else {
+        &server.urls[..]
+    };
+    for url in urls {
+        let schema = Schema::new(server, url, false);
+        let asked = || format!("cannot migrate {} on {url}", server.database);
+        if args.dry_run {
+            let plan = runtime.block_on(schema.plan()).with_context(asked)?;
+            show(&schema, &plan, &format!("{} on {url}", server.database));
+        } else {
+            let applied = runtime.block_on(schema.migrate()).with_context(asked)?;
+            println!("{} on {url}: {applied} migrations applied", server.database);
+        }
     }
-    let plan = runtime.block_on(schema::plan(server)).with_context(asked)?;
+    Ok(())
+}
+
+/// Prints the statements of a plan.
+fn show(schema: &Schema<'_>, plan: &Plan, place: &str) {
     if plan.is_empty() {
-        println!("-- {} on {} is up to date", server.database, server.url);
+        println!("-- {place} is up to date");
     }
     if let Some(statement) = &plan.database {
         println!("{statement};\n");
@@ -45,12 +60,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             migration.name,
             migration.checksum()
         );
-        for statement in migration.statements() {
+        for statement in schema.statements(migration) {
             println!("{statement};\n");
         }
     }
-    for statement in &plan.expiry {
+    for statement in &plan.settings {
         println!("{statement};\n");
     }
-    Ok(())
 }

@@ -4,6 +4,8 @@
 //! One table of columns says names, types and order for all: the encoder, the decoder, ClickHouse's schema and query,
 //! SQLite's columns, and the JSON of the control plane. Tests hold the encoder and the records against it.
 
+pub mod json;
+
 use serde_json::{Value, json};
 
 use super::rowbinary::{DecodeError, Reader, put_bytes, put_len, put_str, put_uuid};

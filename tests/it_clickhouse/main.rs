@@ -5,9 +5,13 @@
 //! fail or die, `tests/clickhouse/server.py` is started with the Python of `PROMPTGATE_TEST_PYTHON`.
 
 mod agreement;
+mod cluster;
+mod dead;
+mod doubt;
 mod gateway;
 mod outage;
 mod records;
 mod schema;
+mod servers;
 mod sink;
 mod support;
