@@ -42,6 +42,11 @@ def wait_for_rows(clickhouse, database, wanted, seconds=120):
     return rows(clickhouse, database)
 
 
+def shipped(gateway, seconds=90):
+    """Waits until the spool is empty: what is no row then will never be one."""
+    until("the spool is empty", lambda: gateway.metric("promptgate_spool_bytes") == 0, seconds, 0.2)
+
+
 def ids(clickhouse, database, where="1"):
     """The exchange ids of rows, with repetitions."""
     text = clickhouse.sql(f"SELECT toString(exchange_id) FROM exchanges WHERE {where}", database)

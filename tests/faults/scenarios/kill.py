@@ -9,7 +9,7 @@ import time
 
 from load import Held, Load, chat, mix, request
 from processes import Gateway, until
-from store import finish, ids, wait_for_rows
+from store import finish, ids, shipped
 
 CONNECTIONS = 64
 #: The gateway notes open calls once a second; older than this they survive.
@@ -54,7 +54,7 @@ def kills(stage, report, durability, rounds):
     complete += last.complete
     sent += 1
     recovered = gateway.records("spool", "recovered")
-    wait_for_rows(stage.clickhouse, gateway.database, len(complete) + len(old) + waiting, 60)
+    shipped(gateway)
     counts = finish(report, gateway, stage.clickhouse, durability)
     stored = set(ids(stage.clickhouse, gateway.database))
     aborted = set(ids(stage.clickhouse, gateway.database, "outcome = 'aborted'"))

@@ -8,7 +8,7 @@ import time
 
 from load import Held, Load, chat, mix, request
 from processes import Gateway, until
-from store import Counts, ids, wait_for_rows
+from store import Counts, ids
 
 DRAIN_SECONDS = 3.0
 

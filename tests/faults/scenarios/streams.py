@@ -12,7 +12,7 @@ import time
 
 from load import chat, request
 from processes import Gateway, until
-from store import Counts, finish, wait_for_rows
+from store import finish, wait_for_rows
 
 #: The text of the provider: three words, each an event, after the one with the role.
 TEXT = "one%20two%20three"
