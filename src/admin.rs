@@ -16,8 +16,11 @@ mod audit;
 mod auth;
 mod call;
 mod deployments;
+mod diff;
+mod drafts;
 mod environments;
 mod errors;
+mod etag;
 mod exchanges;
 mod guard;
 mod keys;
@@ -25,7 +28,9 @@ mod openapi;
 mod prompt_path;
 mod prompts;
 mod refusals;
+mod shifts;
 mod users;
+mod uses;
 mod versions;
 
 #[cfg(test)]
@@ -35,7 +40,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, delete, get};
+use axum::routing::{any, delete, get, post};
 
 use crate::registry::Registry;
 use crate::snapshot::Publisher;
@@ -59,10 +64,21 @@ pub fn router(state: AdminState) -> Router {
     let api = Router::new()
         .route("/prompts", get(prompts::list).post(prompts::create))
         .route("/prompts/{*path}", any(prompt_path::dispatch))
+        .route("/folders", get(prompts::folders))
+        .route("/deployments", post(deployments::together))
+        .route("/shifts", get(shifts::list_all))
+        .route("/shifts/{id}", get(shifts::show))
+        .route("/shifts/{id}/cancel", post(shifts::cancel))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke))
         .route("/environments", get(environments::list))
-        .route("/environments/{name}", get(environments::show).put(environments::set))
+        .route(
+            "/environments/{name}",
+            get(environments::show)
+                .put(environments::set)
+                .patch(environments::update)
+                .delete(environments::delete),
+        )
         .route("/audit", get(audit::list))
         .route("/exchanges", get(exchanges::list))
         .route("/exchanges/{id}", get(exchanges::show))

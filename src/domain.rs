@@ -4,13 +4,17 @@
 //! every rule (which prompt, which arm, which text) can be tested without a socket.
 
 pub mod content;
+pub mod diff;
 pub mod error;
 pub mod exchange;
+pub mod folder;
 pub mod json;
 pub mod partial;
 pub mod price;
 pub mod prompt;
 pub mod role;
+pub mod search;
+pub mod shift;
 pub mod split;
 pub mod template;
 pub mod usage;

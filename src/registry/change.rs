@@ -68,6 +68,20 @@ impl<'a> Change<'a> {
         })
     }
 
+    /// Takes the write lock for what requests do not depend on: drafts, descriptions. There is no new generation.
+    pub async fn begin_quiet(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
+        let mut tx = registry.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta")
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(Self {
+            tx,
+            generation: number(generation)?,
+            at_us: now_us(),
+            actor: actor.into(),
+        })
+    }
+
     /// Returns the connection to read and write with.
     pub fn sql(&mut self) -> &mut SqliteConnection {
         &mut self.tx
@@ -88,8 +102,8 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Writes the audit row and commits.
-    pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
+    /// Writes an audit row.
+    pub async fn note(&mut self, action: &str, subject: &str, detail: Value) -> Result<(), RegistryError> {
         let entry = audit::NewEntry {
             at_us: self.at_us,
             actor: self.actor,
@@ -97,7 +111,17 @@ impl<'a> Change<'a> {
             subject,
             detail,
         };
-        audit::append(&mut self.tx, entry).await?;
+        audit::append(&mut self.tx, entry).await
+    }
+
+    /// Writes the audit row and commits.
+    pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
+        self.note(action, subject, detail).await?;
+        self.finish().await
+    }
+
+    /// Commits what was noted before.
+    pub async fn finish(self) -> Result<u64, RegistryError> {
         self.tx.commit().await?;
         Ok(self.generation)
     }

@@ -11,6 +11,8 @@ use crate::domain::prompt::validate_name;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     pub name: String,
+    /// What people call it; empty for its name.
+    pub label: String,
     /// Its place in lists, from 1.
     pub position: u32,
     pub protected: bool,
@@ -18,11 +20,12 @@ pub struct Environment {
     pub generation: u64,
 }
 
-type Row = (String, i64, i64, i64);
+type Row = (String, String, i64, i64, i64);
 
-fn environment((name, position, protected, generation): Row) -> Result<Environment, RegistryError> {
+fn environment((name, label, position, protected, generation): Row) -> Result<Environment, RegistryError> {
     Ok(Environment {
         name,
+        label,
         position: number(position)?,
         protected: protected != 0,
         generation: number(generation)?,
@@ -32,7 +35,7 @@ fn environment((name, position, protected, generation): Row) -> Result<Environme
 /// Reads every environment, in order.
 pub(super) async fn all(sql: &mut SqliteConnection) -> Result<Vec<Environment>, RegistryError> {
     let rows: Vec<Row> =
-        sqlx::query_as("SELECT name, position, protected, generation FROM environments ORDER BY position")
+        sqlx::query_as("SELECT name, label, position, protected, generation FROM environments ORDER BY position")
             .fetch_all(sql)
             .await?;
     rows.into_iter().map(environment).collect()
@@ -41,7 +44,7 @@ pub(super) async fn all(sql: &mut SqliteConnection) -> Result<Vec<Environment>, 
 /// Reads one environment, which must exist.
 pub(super) async fn one(sql: &mut SqliteConnection, name: &str) -> Result<Environment, RegistryError> {
     let row: Option<Row> =
-        sqlx::query_as("SELECT name, position, protected, generation FROM environments WHERE name = $1")
+        sqlx::query_as("SELECT name, label, position, protected, generation FROM environments WHERE name = $1")
             .bind(name)
             .fetch_optional(sql)
             .await?;

@@ -20,7 +20,8 @@ pub(super) fn previous(history: &[Past]) -> Option<u32> {
     let mut number = history.len();
     while number > 0 {
         let past = &history[number - 1];
-        if past.split != *live {
+        // What took the prompt off is nothing to go back to.
+        if past.split != *live && !past.split.is_empty() {
             return u32::try_from(number).ok();
         }
         number = match past.rolled_back_to {

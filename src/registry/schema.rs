@@ -8,6 +8,7 @@ use super::{RegistryError, now_us, secret};
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_init", include_str!("migrations/0001_init.sql")),
     ("0002_users", include_str!("migrations/0002_users.sql")),
+    ("0010_library", include_str!("migrations/0010_library.sql")),
 ];
 
 /// Brings the schema up to date; a second process waits for the first one's transaction.

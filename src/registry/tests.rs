@@ -1,9 +1,16 @@
 //! The registry on a temporary SQLite file.
 
 mod deployments;
+mod drafts;
+mod environments;
+mod golive;
 mod keys;
+mod library;
+mod names;
 mod prompts;
+mod shifts;
 mod upgrade;
+mod uses;
 mod versions;
 
 use serde_json::{Value, json};
