@@ -111,6 +111,7 @@ impl App {
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             store: store.clone(),
+            metrics: Arc::clone(&metrics),
             gauges: Arc::new(gauges),
             ready: Arc::clone(&ready),
         };

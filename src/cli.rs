@@ -38,6 +38,8 @@ enum Command {
     Deploy(remote::deploy::DeployArgs),
     /// Go back to what was live before
     Rollback(remote::deploy::RollbackArgs),
+    /// Propose, review and apply changes of what is live
+    Changes(remote::changes::Args),
     /// Make, list and revoke applications' keys
     Keys(remote::keys::Args),
     /// Create users and grant them roles
@@ -46,6 +48,8 @@ enum Command {
     Tokens(remote::users::TokensArgs),
     /// Show whose token this is, and what it may do
     Whoami(remote::users::WhoamiArgs),
+    /// See who changed what, prove that the log is whole, export it
+    Audit(remote::audit::Args),
     /// Look into what was recorded
     Exchanges(remote::exchanges::Args),
     /// Follow exchanges as they are recorded
@@ -70,10 +74,12 @@ pub fn run() -> anyhow::Result<()> {
         Command::Prompt(args) => remote::prompt::run(args),
         Command::Deploy(args) => remote::deploy::deploy(args),
         Command::Rollback(args) => remote::deploy::rollback(args),
+        Command::Changes(args) => remote::changes::run(args),
         Command::Keys(args) => remote::keys::run(args),
         Command::Users(args) => remote::users::run(args),
         Command::Tokens(args) => remote::users::tokens(args),
         Command::Whoami(args) => remote::users::whoami(args),
+        Command::Audit(args) => remote::audit::run(args),
         Command::Exchanges(args) => remote::exchanges::run(args),
         Command::Tail(args) => remote::exchanges::tail(args),
         Command::Stats(args) => remote::stats::run(args),

@@ -3,6 +3,7 @@
 //! Nothing here knows tokio, hyper, the file system, a clock or randomness; time and random numbers are arguments. So
 //! every rule (which prompt, which arm, which text) can be tested without a socket.
 
+pub mod audit;
 pub mod content;
 pub mod diff;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod json;
 pub mod partial;
 pub mod price;
 pub mod prompt;
+pub mod review;
 pub mod role;
 pub mod search;
 pub mod shift;

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// Connections and heads that never became a request.
     pub connections_refused: IntCounterVec,
+    /// Deployments to protected environments without approval.
+    pub break_glass_deployments: IntCounterVec,
 }
 
 /// The families of one worker.
@@ -147,6 +149,16 @@ impl Metrics {
                         "Connections that never became a request, by reason. Growing: a broken client or a scan.",
                     ),
                     &["reason"],
+                ),
+            ),
+            break_glass_deployments: registered(
+                &shared,
+                IntCounterVec::new(
+                    Opts::new(
+                        "promptgate_break_glass_deployments_total",
+                        "Deployments to a protected environment without approval. Any: ask who and why, see the audit log.",
+                    ),
+                    &["environment"],
                 ),
             ),
             workers: Mutex::default(),

@@ -16,6 +16,7 @@ use super::auth::{self, RequestId};
 use super::errors::Failure;
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::role::{Permission, Reach, Role, Scope, allows};
+use crate::metrics::Metrics;
 use crate::registry::{Actor, By, Caller, MAX_PAGE, Page, PageOf, Published, Registry};
 use crate::telemetry::Store;
 
@@ -57,6 +58,10 @@ impl FromRequest<AdminState> for Call {
 impl Call {
     pub fn registry(&self) -> &Registry {
         &self.state.registry
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.state.metrics
     }
 
     /// What was recorded, if anything is.
@@ -184,6 +189,21 @@ fn decode(raw: &str) -> Result<String, Failure> {
 pub fn invalid(param: &'static str, message: impl Into<String>) -> Failure {
     let message = format!("{param}: {}", message.into());
     ApiError::new(ErrorCode::InvalidField, message).param(param).into()
+}
+
+/// Reads a time, µs since the Unix epoch.
+///
+/// # Errors
+/// 400 for what is none.
+pub fn instant(param: &'static str, text: Option<String>) -> Result<Option<i64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => Ok(Some(at.as_microsecond())),
+        Err(_) => Err(invalid(
+            param,
+            format!("{text:?} is not a time, write e.g. 2026-01-31T12:00:00Z (a + is %2B in an address)"),
+        )),
+    }
 }
 
 /// The query parameters of a list.

@@ -10,7 +10,7 @@ use super::errors::Failure;
 use super::etag::{expected, tagged};
 use crate::domain::role::{Permission, Scope};
 use crate::domain::split::Arm;
-use crate::registry::{Deployment, Published, Target};
+use crate::registry::{Deployment, Glass, Published, Target};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,13 +18,17 @@ struct DeployBody {
     split: Vec<Arm>,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    break_glass: bool,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct MessageBody {
+struct TakeDownBody {
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    break_glass: bool,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +38,8 @@ struct PromoteBody {
     to: String,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    break_glass: bool,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +58,8 @@ struct TogetherBody {
     deployments: Vec<TargetBody>,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    break_glass: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,6 +81,8 @@ pub fn view(deployment: &Deployment) -> Value {
         "created_at": time(deployment.created_at_us),
         "kind": deployment.kind.as_str(),
         "rolled_back_to": deployment.rolled_back_to,
+        "change": deployment.change,
+        "break_glass": deployment.break_glass,
         "generation": deployment.generation,
     })
 }
@@ -88,9 +98,21 @@ pub async fn show(call: Call, id: &str, environment: &str) -> Result<Response, F
 pub async fn deploy(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
     call.require(Permission::Deploy, Scope::live(id, environment))?;
     let expected = expected(&call.parts.headers)?;
-    let DeployBody { split, message } = call.json()?;
-    let by = call.by(&message);
-    let change = call.registry().deploy(id, environment, split, expected, by).await?;
+    let body: DeployBody = call.json()?;
+    let by = call.by(&body.message);
+    if body.break_glass {
+        call.require(Permission::BreakGlass, Scope::live(id, environment))?;
+        let change = call
+            .registry()
+            .break_glass(id, environment, body.split, expected, by)
+            .await?;
+        shout(&call, &change.value);
+        return answer(&call, change).await;
+    }
+    let change = call
+        .registry()
+        .deploy(id, environment, body.split, expected, by)
+        .await?;
     answer(&call, change).await
 }
 
@@ -98,9 +120,11 @@ pub async fn deploy(call: Call, id: &str, environment: &str) -> Result<Response,
 pub async fn take_down(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
     call.require(Permission::Deploy, Scope::live(id, environment))?;
     let expected = expected(&call.parts.headers)?;
-    let MessageBody { message } = call.json_or_default()?;
-    let by = call.by(&message);
-    let change = call.registry().take_down(id, environment, expected, by).await?;
+    let body: TakeDownBody = call.json_or_default()?;
+    let glass = glass(&call, id, environment, body.break_glass)?;
+    let by = call.by(&body.message);
+    let change = call.registry().take_down(id, environment, expected, glass, by).await?;
+    shout(&call, &change.value);
     answer(&call, change).await
 }
 
@@ -108,11 +132,13 @@ pub async fn take_down(call: Call, id: &str, environment: &str) -> Result<Respon
 pub async fn promote(call: Call, id: &str) -> Result<Response, Failure> {
     call.require(Permission::Deploy, Scope::prompt(id))?;
     let expected = expected(&call.parts.headers)?;
-    let PromoteBody { from, to, message } = call.json()?;
-    call.require(Permission::Read, Scope::live(id, &from))?;
-    call.require(Permission::Deploy, Scope::live(id, &to))?;
-    let by = call.by(&message);
-    let change = call.registry().promote(id, &from, &to, expected, by).await?;
+    let body: PromoteBody = call.json()?;
+    call.require(Permission::Read, Scope::live(id, &body.from))?;
+    call.require(Permission::Deploy, Scope::live(id, &body.to))?;
+    let glass = glass(&call, id, &body.to, body.break_glass)?;
+    let (way, by) = ((body.from.as_str(), body.to.as_str()), call.by(&body.message));
+    let change = call.registry().promote(id, way, expected, glass, by).await?;
+    shout(&call, &change.value);
     answer(&call, change).await
 }
 
@@ -123,6 +149,7 @@ pub async fn together(call: Call) -> Result<Response, Failure> {
         environment,
         deployments,
         message,
+        break_glass,
     } = call.json()?;
     let mut targets = Vec::with_capacity(deployments.len());
     for TargetBody {
@@ -134,6 +161,7 @@ pub async fn together(call: Call) -> Result<Response, Failure> {
         // Authority is asked for by id: an alias in one folder may name a prompt in another.
         let prompt = call.registry().prompt_id(&prompt).await?.unwrap_or(prompt);
         call.require(Permission::Deploy, Scope::live(&prompt, &environment))?;
+        glass(&call, &prompt, &environment, break_glass)?;
         targets.push(Target {
             prompt,
             split,
@@ -141,12 +169,44 @@ pub async fn together(call: Call) -> Result<Response, Failure> {
         });
     }
     let by = call.by(&message);
-    let change = call.registry().deploy_together(&environment, targets, by).await?;
+    let glass = if break_glass { Glass::Broken } else { Glass::Whole };
+    let change = call
+        .registry()
+        .deploy_together(&environment, targets, glass, by)
+        .await?;
+    change.value.iter().for_each(|made| shout(&call, made));
     call.changed(StatusCode::OK, change, |made| {
         let deployments: Vec<Value> = made.iter().map(view).collect();
         json!({ "deployments": deployments })
     })
     .await
+}
+
+/// Asks whether the caller may do without approval, if they want to.
+fn glass(call: &Call, id: &str, environment: &str, broken: bool) -> Result<Glass, Failure> {
+    if !broken {
+        return Ok(Glass::Whole);
+    }
+    call.require(Permission::BreakGlass, Scope::live(id, environment))?;
+    Ok(Glass::Broken)
+}
+
+/// Makes sure that a deployment without approval is noticed; the audit log has it already.
+fn shout(call: &Call, made: &Deployment) {
+    if !made.break_glass {
+        return;
+    }
+    call.metrics()
+        .break_glass_deployments
+        .with_label_values(&[made.environment.as_str()])
+        .inc();
+    tracing::warn!(
+        prompt = made.prompt,
+        environment = made.environment,
+        deployment = made.number,
+        user = made.actor,
+        "glass was broken: a deployment to a protected environment without approval, see the audit log"
+    );
 }
 
 /// `POST …/rollback`.

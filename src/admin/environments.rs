@@ -9,12 +9,15 @@ use super::call::{Call, found};
 use super::errors::Failure;
 use super::etag::{expected, tagged};
 use crate::domain::role::{Permission, Scope};
-use crate::registry::{Environment, EnvironmentUpdate, Published};
+use crate::registry::{Environment, EnvironmentEdit, EnvironmentUpdate, Published};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EnvironmentBody {
-    protected: bool,
+    protected: Option<bool>,
+    approvals: Option<u32>,
+    required_checks: Option<Vec<String>>,
+    auto_apply: Option<bool>,
 }
 
 pub fn view(environment: &Environment) -> Value {
@@ -23,6 +26,9 @@ pub fn view(environment: &Environment) -> Value {
         "label": environment.label,
         "position": environment.position,
         "protected": environment.protected,
+        "approvals": environment.approvals,
+        "required_checks": environment.required_checks,
+        "auto_apply": environment.auto_apply,
         "generation": environment.generation,
     })
 }
@@ -43,12 +49,19 @@ pub async fn show(call: Call) -> Result<Response, Failure> {
     Ok(tagged(found(view(&environment)), environment.generation))
 }
 
-/// `PUT /environments/{name}`: protects it or lifts that; creates it if there is none of that name.
+/// `PUT /environments/{name}`: protects it or lifts that, says what changes need; what is left out stays. Creates it
+/// if there is none of that name.
 pub async fn set(call: Call) -> Result<Response, Failure> {
     let name = call.last_segment()?;
     call.require(Permission::ManageEnvironments, Scope::environment(&name))?;
-    let EnvironmentBody { protected } = call.json()?;
-    let change = call.registry().set_protected(&name, protected, call.actor()).await?;
+    let body: EnvironmentBody = call.json()?;
+    let update = EnvironmentUpdate {
+        protected: body.protected,
+        approvals: body.approvals,
+        required_checks: body.required_checks,
+        auto_apply: body.auto_apply,
+    };
+    let change = call.registry().set_environment(&name, update, call.actor()).await?;
     answer(&call, change).await
 }
 
@@ -66,6 +79,9 @@ struct UpdateBody {
     label: Option<String>,
     position: Option<u32>,
     protected: Option<bool>,
+    approvals: Option<u32>,
+    required_checks: Option<Vec<String>>,
+    auto_apply: Option<bool>,
     #[serde(default)]
     message: String,
 }
@@ -75,23 +91,23 @@ pub async fn update(call: Call) -> Result<Response, Failure> {
     let name = call.last_segment()?;
     call.require(Permission::ManageEnvironments, Scope::environment(&name))?;
     let expected = expected(&call.parts.headers)?;
-    let UpdateBody {
-        label,
-        position,
-        protected,
-        message,
-    } = call.json()?;
-    if position.is_some() {
+    let body: UpdateBody = call.json()?;
+    if body.position.is_some() {
         // The others move.
         call.require(Permission::ManageEnvironments, Scope::EVERYWHERE)?;
     }
-    let update = EnvironmentUpdate {
-        label,
-        position,
-        protected,
+    let edit = EnvironmentEdit {
+        label: body.label,
+        position: body.position,
+        settings: EnvironmentUpdate {
+            protected: body.protected,
+            approvals: body.approvals,
+            required_checks: body.required_checks,
+            auto_apply: body.auto_apply,
+        },
     };
-    let by = call.by(&message);
-    let change = call.registry().update_environment(&name, update, expected, by).await?;
+    let by = call.by(&body.message);
+    let change = call.registry().edit_environment(&name, edit, expected, by).await?;
     answer(&call, change).await
 }
 

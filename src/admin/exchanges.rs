@@ -7,7 +7,7 @@ use std::str::FromStr;
 use axum::response::Response;
 use serde_json::json;
 
-use super::call::{Call, found, invalid};
+use super::call::{Call, found, instant, invalid};
 use super::errors::Failure;
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
@@ -161,17 +161,6 @@ impl Query {
             min_cost_nanodollars: self.min_cost_nanodollars,
             text: self.text.filter(|text| !text.is_empty()),
         })
-    }
-}
-
-fn instant(param: &'static str, text: Option<String>) -> Result<Option<i64>, Failure> {
-    let Some(text) = text else { return Ok(None) };
-    match text.parse::<jiff::Timestamp>() {
-        Ok(at) => Ok(Some(at.as_microsecond())),
-        Err(_) => Err(invalid(
-            param,
-            format!("{text:?} is not a time, write e.g. 2026-01-31T12:00:00Z (a + is %2B in an address)"),
-        )),
     }
 }
 

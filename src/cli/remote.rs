@@ -3,6 +3,8 @@
 mod diff;
 mod table;
 
+pub mod audit;
+pub mod changes;
 pub mod deploy;
 pub mod exchanges;
 pub mod keys;

@@ -90,7 +90,7 @@ impl Registry {
         expected: Option<u32>,
         by: By<'_>,
     ) -> Result<Published<Prompt>, RegistryError> {
-        let mut change = Change::begin_quiet(self, by.actor).await?;
+        let mut change = Change::begin_quietly(self, by.actor).await?;
         let id = require(change.sql(), name).await?;
         let before = one(change.sql(), &id).await?;
         if expected.is_some_and(|expected| expected != before.revision) {
@@ -121,7 +121,7 @@ impl Registry {
     /// # Errors
     /// When it is live, frozen into a live version, or about to be; there is no such prompt; or the database fails.
     pub async fn archive_prompt(&self, name: &str, by: By<'_>) -> Result<Published<Prompt>, RegistryError> {
-        let mut change = Change::begin_quiet(self, by.actor).await?;
+        let mut change = Change::begin_quietly(self, by.actor).await?;
         let id = require(change.sql(), name).await?;
         let before = one(change.sql(), &id).await?;
         if before.archived_at_us.is_some() {
@@ -150,7 +150,7 @@ impl Registry {
     /// # Errors
     /// When there is no such prompt, or the database fails.
     pub async fn restore_prompt(&self, name: &str, by: By<'_>) -> Result<Published<Prompt>, RegistryError> {
-        let mut change = Change::begin_quiet(self, by.actor).await?;
+        let mut change = Change::begin_quietly(self, by.actor).await?;
         let id = require(change.sql(), name).await?;
         let before = one(change.sql(), &id).await?;
         if before.archived_at_us.is_none() {

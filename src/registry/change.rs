@@ -68,10 +68,11 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// Takes the write lock for what requests do not depend on: drafts, descriptions. There is no new generation.
-    pub async fn begin_quiet(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
+    /// Takes the write lock only, for what applications never see: reviews and comments make no generation.
+    pub async fn begin_quietly(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
         let mut tx = registry.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta")
+        // Locks the same row as a change does, so that both queue.
+        let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation RETURNING generation")
             .fetch_one(&mut *tx)
             .await?;
         Ok(Self {
@@ -80,6 +81,15 @@ impl<'a> Change<'a> {
             at_us: now_us(),
             actor: actor.into(),
         })
+    }
+
+    /// Takes the next generation after all; see [`Self::begin_quietly`].
+    pub async fn raise(&mut self) -> Result<(), RegistryError> {
+        let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation + 1 RETURNING generation")
+            .fetch_one(&mut *self.tx)
+            .await?;
+        self.generation = number(generation)?;
+        Ok(())
     }
 
     /// Returns the connection to read and write with.
@@ -103,7 +113,7 @@ impl<'a> Change<'a> {
     }
 
     /// Writes an audit row.
-    pub async fn note(&mut self, action: &str, subject: &str, detail: Value) -> Result<(), RegistryError> {
+    pub async fn audit(&mut self, action: &str, subject: &str, detail: Value) -> Result<(), RegistryError> {
         let entry = audit::NewEntry {
             at_us: self.at_us,
             actor: self.actor,
@@ -114,14 +124,15 @@ impl<'a> Change<'a> {
         audit::append(&mut self.tx, entry).await
     }
 
-    /// Writes the audit row and commits.
-    pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
-        self.note(action, subject, detail).await?;
-        self.finish().await
+    /// Commits what has its audit rows already.
+    pub async fn end(self) -> Result<u64, RegistryError> {
+        self.tx.commit().await?;
+        Ok(self.generation)
     }
 
-    /// Commits what was noted before.
-    pub async fn finish(self) -> Result<u64, RegistryError> {
+    /// Writes the last audit row and commits.
+    pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
+        self.audit(action, subject, detail).await?;
         self.tx.commit().await?;
         Ok(self.generation)
     }

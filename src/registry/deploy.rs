@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::change::{By, Change};
-use super::deployments::{Next, last, record, require_versions, select};
+use super::deployments::{Next, live, require_versions, select, write};
 use super::rollback::{Past, previous};
 use super::{Deployment, Environment, Missing, Published, Registry, RegistryError, about, environments, prompts};
 use crate::domain::split::{Arm, upper_bounds};
@@ -24,14 +24,45 @@ pub struct Target {
     pub expected: Option<u32>,
 }
 
-/// Refuses to touch a protected environment; `proposal` is what somebody else would approve. The one place that asks.
-pub(super) fn require_open(environment: &Environment, proposal: impl FnOnce() -> Value) -> Result<(), RegistryError> {
-    if environment.protected {
-        return Err(RegistryError::ApprovalRequired {
-            change: Box::new(proposal()),
-        });
+/// Whether a deployment may go to a protected environment without approval, by who breaks the glass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glass {
+    Whole,
+    Broken,
+}
+
+impl Glass {
+    /// # Errors
+    /// When it is broken without a reason.
+    fn check(self, message: &str) -> Result<(), RegistryError> {
+        if self == Self::Broken && message.trim().is_empty() {
+            return Err(RegistryError::InvalidField {
+                field: "message",
+                message: "going live without approval needs a reason".to_owned(),
+            });
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Refuses to touch a protected environment, with the change that somebody else would approve, ready to be proposed.
+pub(super) fn require_open(
+    environment: &Environment,
+    glass: Glass,
+    deployments: &[(&str, &[Arm])],
+    message: &str,
+) -> Result<(), RegistryError> {
+    if !environment.protected || glass == Glass::Broken {
+        return Ok(());
+    }
+    let deployments: Vec<Value> = deployments
+        .iter()
+        .map(|(prompt, split)| json!({"prompt": prompt, "split": split}))
+        .collect();
+    let change = json!({"environment": environment.name, "deployments": deployments, "message": message});
+    Err(RegistryError::ApprovalRequired {
+        change: Box::new(change),
+    })
 }
 
 fn check_split(split: &[Arm]) -> Result<(), RegistryError> {
@@ -63,22 +94,58 @@ pub(super) async fn prepare<'a>(
     change: &mut Change<'_>,
     environment: &'a str,
     target: Target,
-    by: By<'a>,
+    message: &'a str,
 ) -> Result<Next<'a>, RegistryError> {
     let prompt = prompts::require(change.sql(), &target.prompt).await?;
     about::require_in_use(change.sql(), &prompt).await?;
     require_versions(change.sql(), &prompt, &target.split).await?;
-    let last = last(change.sql(), &prompt, environment).await?;
-    require_expected(last.as_ref(), target.expected)?;
+    let live = live(change.sql(), &prompt, environment).await?;
+    require_expected(live.as_ref(), target.expected)?;
     Ok(Next {
         prompt,
         environment,
-        last,
+        live,
         split: target.split,
-        by,
+        message,
         rolled_back_to: None,
+        change: None,
+        break_glass: false,
         shift: None,
     })
+}
+
+/// Asks for approval, and makes the deployments: one change.
+async fn go_live(
+    mut change: Change<'_>,
+    environment: &str,
+    nexts: Vec<Next<'_>>,
+    glass: Glass,
+    message: &str,
+) -> Result<Published<Vec<Deployment>>, RegistryError> {
+    let environment = environments::one(change.sql(), environment).await?;
+    let proposed: Vec<(&str, &[Arm])> = nexts
+        .iter()
+        .map(|next| (next.prompt.as_str(), next.split.as_slice()))
+        .collect();
+    require_open(&environment, glass, &proposed, message)?;
+    let mut value = Vec::with_capacity(nexts.len());
+    for next in nexts {
+        let next = Next {
+            break_glass: environment.protected,
+            ..next
+        };
+        value.push(write(&mut change, next).await?);
+    }
+    let generation = change.end().await?;
+    Ok(Published { value, generation })
+}
+
+/// The only one of several.
+fn only(made: Published<Vec<Deployment>>) -> Result<Published<Deployment>, RegistryError> {
+    let Published { mut value, generation } = made;
+    let value = value.pop();
+    let value = value.ok_or_else(|| RegistryError::Stored("no deployment was made".to_owned()))?;
+    Ok(Published { value, generation })
 }
 
 impl Registry {
@@ -97,19 +164,39 @@ impl Registry {
         expected: Option<u32>,
         by: By<'_>,
     ) -> Result<Published<Deployment>, RegistryError> {
-        check_split(&split)?;
-        let mut change = Change::begin(self, by.actor).await?;
         let target = Target {
-            prompt: prompts::require(change.sql(), prompt).await?,
+            prompt: prompt.to_owned(),
             split,
             expected,
         };
-        let place = environments::one(change.sql(), environment).await?;
-        let next = prepare(&mut change, environment, target, by).await?;
-        require_open(&place, || proposal(&next))?;
-        let value = record(&mut change, next).await?;
-        let generation = change.finish().await?;
-        Ok(Published { value, generation })
+        only(
+            self.deploy_together(environment, vec![target], Glass::Whole, by)
+                .await?,
+        )
+    }
+
+    /// Makes a split live in a protected environment without approval, and says so in the audit log. Where the
+    /// environment is not protected it is a deployment like any other.
+    ///
+    /// # Errors
+    /// Those of [`Self::deploy`] but for the approval, and when the message is blank.
+    pub async fn break_glass(
+        &self,
+        prompt: &str,
+        environment: &str,
+        split: Vec<Arm>,
+        expected: Option<u32>,
+        by: By<'_>,
+    ) -> Result<Published<Deployment>, RegistryError> {
+        let target = Target {
+            prompt: prompt.to_owned(),
+            split,
+            expected,
+        };
+        only(
+            self.deploy_together(environment, vec![target], Glass::Broken, by)
+                .await?,
+        )
     }
 
     /// Makes the splits of several prompts live in one environment: all of them in one generation, or none.
@@ -120,8 +207,10 @@ impl Registry {
         &self,
         environment: &str,
         targets: Vec<Target>,
+        glass: Glass,
         by: By<'_>,
     ) -> Result<Published<Vec<Deployment>>, RegistryError> {
+        glass.check(by.message)?;
         let refuse = |message| {
             let field = "deployments";
             Err(RegistryError::InvalidField { field, message })
@@ -133,29 +222,16 @@ impl Registry {
             check_split(&target.split)?;
         }
         let mut change = Change::begin(self, by.actor).await?;
-        let place = environments::one(change.sql(), environment).await?;
         let mut nexts = Vec::with_capacity(targets.len());
         let mut seen = BTreeSet::new();
         for target in targets {
-            let next = prepare(&mut change, environment, target, by).await?;
+            let next = prepare(&mut change, environment, target, by.message).await?;
             if !seen.insert(next.prompt.clone()) {
                 return refuse(format!("prompt {:?} is there twice", next.prompt));
             }
             nexts.push(next);
         }
-        require_open(&place, || {
-            let deployments: Vec<Value> = nexts
-                .iter()
-                .map(|next| json!({"prompt": next.prompt, "split": next.split}))
-                .collect();
-            json!({"environment": environment, "deployments": deployments, "message": by.message})
-        })?;
-        let mut value = Vec::with_capacity(nexts.len());
-        for next in nexts {
-            value.push(record(&mut change, next).await?);
-        }
-        let generation = change.finish().await?;
-        Ok(Published { value, generation })
+        go_live(change, environment, nexts, glass, by.message).await
     }
 
     /// Makes what is live in one environment live in another.
@@ -165,16 +241,16 @@ impl Registry {
     pub async fn promote(
         &self,
         prompt: &str,
-        from: &str,
-        to: &str,
+        (from, to): (&str, &str),
         expected: Option<u32>,
+        glass: Glass,
         by: By<'_>,
     ) -> Result<Published<Deployment>, RegistryError> {
+        glass.check(by.message)?;
         let mut change = Change::begin(self, by.actor).await?;
         let prompt = prompts::require(change.sql(), prompt).await?;
         environments::one(change.sql(), from).await?;
-        let place = environments::one(change.sql(), to).await?;
-        let source = last(change.sql(), &prompt, from).await?;
+        let source = live(change.sql(), &prompt, from).await?;
         let source = source.filter(|source| !source.split.is_empty());
         let source = source.ok_or_else(|| Missing::NothingLive {
             prompt: prompt.clone(),
@@ -185,16 +261,13 @@ impl Registry {
             split: source.split,
             expected,
         };
-        let next = prepare(&mut change, to, target, by).await?;
-        if next.last.as_ref().is_some_and(|last| last.split == next.split) {
+        let next = prepare(&mut change, to, target, by.message).await?;
+        if next.live.as_ref().is_some_and(|live| live.split == next.split) {
             return Err(RegistryError::Conflict(format!(
                 "{to:?} has the same live as {from:?} already, there is nothing to promote"
             )));
         }
-        require_open(&place, || proposal(&next))?;
-        let value = record(&mut change, next).await?;
-        let generation = change.finish().await?;
-        Ok(Published { value, generation })
+        only(go_live(change, to, vec![next], glass, by.message).await?)
     }
 
     /// Takes a prompt off an environment: nothing is live there afterwards, and callers get 404.
@@ -207,34 +280,32 @@ impl Registry {
         prompt: &str,
         environment: &str,
         expected: Option<u32>,
+        glass: Glass,
         by: By<'_>,
     ) -> Result<Published<Deployment>, RegistryError> {
+        glass.check(by.message)?;
         let mut change = Change::begin(self, by.actor).await?;
         let target = Target {
-            prompt: prompts::require(change.sql(), prompt).await?,
+            prompt: prompt.to_owned(),
             split: Vec::new(),
             expected,
         };
-        let place = environments::one(change.sql(), environment).await?;
-        let next = prepare(&mut change, environment, target, by).await?;
-        if next.last.as_ref().is_none_or(|last| last.split.is_empty()) {
+        let next = prepare(&mut change, environment, target, by.message).await?;
+        if next.live.as_ref().is_none_or(|live| live.split.is_empty()) {
             let (prompt, environment) = (next.prompt, environment.to_owned());
             return Err(Missing::NothingLive { prompt, environment }.into());
         }
-        require_open(&place, || proposal(&next))?;
-        let value = record(&mut change, next).await?;
-        let generation = change.finish().await?;
-        Ok(Published { value, generation })
+        only(go_live(change, environment, vec![next], glass, by.message).await?)
     }
 
     /// Makes the split of an earlier deployment live again, exactly as it was.
     ///
     /// Without `to` it is the last deployment before the present one that differed from it and was not itself rolled
-    /// back from. Needs no approval: whatever was live once had it.
+    /// back from. Needs no approval: whatever was live once had it, unless it went live by breaking glass.
     ///
     /// # Errors
-    /// When the prompt, the environment or the deployment does not exist, there is nothing to return to, or the
-    /// database fails.
+    /// When the prompt, the environment or the deployment does not exist, there is nothing to return to, the prompt is
+    /// archived, or the database fails.
     pub async fn rollback(
         &self,
         prompt: &str,
@@ -244,35 +315,39 @@ impl Registry {
     ) -> Result<Published<Deployment>, RegistryError> {
         let mut change = Change::begin(self, by.actor).await?;
         let prompt = prompts::require(change.sql(), prompt).await?;
-        environments::one(change.sql(), environment).await?;
-        about::require_in_use(change.sql(), &prompt).await?;
+        let place = environments::one(change.sql(), environment).await?;
         let mut history = select(change.sql(), &prompt, environment, i64::MAX, i64::MAX).await?;
         history.reverse();
-        let target = target(&history, &prompt, environment, to)?;
+        let target = target(&history, &prompt, environment, place.protected, to)?;
+        let past = &history[target as usize - 1];
+        if past.break_glass {
+            require_open(&place, Glass::Whole, &[(&prompt, &past.split)], by.message)?;
+        }
         let next = Next {
-            split: history[target as usize - 1].split.clone(),
-            last: history.pop(),
+            split: past.split.clone(),
+            live: history.pop(),
             prompt,
             environment,
-            by,
+            message: by.message,
             rolled_back_to: Some(target),
+            change: None,
+            break_glass: false,
             shift: None,
         };
-        let value = record(&mut change, next).await?;
-        let generation = change.finish().await?;
+        let value = write(&mut change, next).await?;
+        let generation = change.end().await?;
         Ok(Published { value, generation })
     }
 }
 
-/// What somebody else would approve.
-fn proposal(next: &Next<'_>) -> Value {
-    json!({
-        "prompt": next.prompt, "environment": next.environment, "split": next.split, "message": next.by.message,
-    })
-}
-
 /// Picks the deployment to return to; `history` starts with number 1.
-fn target(history: &[Deployment], prompt: &str, environment: &str, to: Option<u32>) -> Result<u32, RegistryError> {
+fn target(
+    history: &[Deployment],
+    prompt: &str,
+    environment: &str,
+    protected: bool,
+    to: Option<u32>,
+) -> Result<u32, RegistryError> {
     let present = history.len();
     match to {
         None => {
@@ -281,6 +356,7 @@ fn target(history: &[Deployment], prompt: &str, environment: &str, to: Option<u3
                 .map(|deployment| Past {
                     split: deployment.split.clone(),
                     rolled_back_to: deployment.rolled_back_to,
+                    passed_over: deployment.split.is_empty() || (protected && deployment.break_glass),
                 })
                 .collect();
             previous(&line).ok_or_else(|| {

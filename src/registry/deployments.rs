@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use sqlx::SqliteConnection;
 
-use super::change::{By, Change};
-use super::{Missing, Page, PageOf, Registry, RegistryError, environments, number, parse, prompts, shifts, text};
+use super::change::Change;
+use super::{
+    Missing, Page, PageOf, Registry, RegistryError, about, environments, number, parse, prompts, shifts, text,
+};
 use crate::domain::split::Arm;
 
 /// How a deployment came about.
@@ -44,24 +46,43 @@ pub struct Deployment {
     pub kind: DeploymentKind,
     /// The deployment whose split this one reproduces.
     pub rolled_back_to: Option<u32>,
+    /// The change that it applied.
+    pub change: Option<u64>,
+    /// Whether it went to a protected environment without approval.
+    pub break_glass: bool,
     pub generation: u64,
 }
 
-type Row = (String, String, i64, String, String, String, i64, Option<i64>, i64);
+type Row = (
+    String,
+    String,
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    i64,
+    i64,
+);
 
 fn deployment(row: Row) -> Result<Deployment, RegistryError> {
-    let (prompt, environment, own_number, split, message, actor, created_at_us, rolled_back_to, generation) = row;
+    let (prompt, environment, own, split, message, actor, created_at_us, rolled_back_to, change, glass, generation) =
+        row;
     let split: Vec<Arm> = parse(&split)?;
     Ok(Deployment {
         prompt,
         environment,
-        number: number(own_number)?,
+        number: number(own)?,
         kind: kind_of(&split, rolled_back_to.is_some()),
         split,
         message,
         actor,
         created_at_us,
         rolled_back_to: rolled_back_to.map(number).transpose()?,
+        change: change.map(number).transpose()?,
+        break_glass: glass != 0,
         generation: number(generation)?,
     })
 }
@@ -83,7 +104,8 @@ pub(super) async fn select(
     rows: i64,
 ) -> Result<Vec<Deployment>, RegistryError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT prompt_id, environment, number, split, message, actor, created_at, rolled_back_to, generation \
+        "SELECT prompt_id, environment, number, split, message, actor, created_at, rolled_back_to, change_id, \
+         break_glass, generation \
          FROM deployments WHERE prompt_id = $1 AND environment = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
     )
     .bind(prompt)
@@ -95,8 +117,8 @@ pub(super) async fn select(
     rows.into_iter().map(deployment).collect()
 }
 
-/// Reads the last deployment, also one that took the prompt off.
-pub(super) async fn last(
+/// Reads the last deployment: what is live, or that nothing is since the prompt was taken off.
+pub(super) async fn live(
     sql: &mut SqliteConnection,
     prompt: &str,
     environment: &str,
@@ -127,50 +149,63 @@ pub(super) async fn require_versions(
 pub(super) struct Next<'a> {
     pub prompt: String,
     pub environment: &'a str,
-    pub last: Option<Deployment>,
+    /// The last deployment before.
+    pub live: Option<Deployment>,
     /// Empty to take the prompt off.
     pub split: Vec<Arm>,
-    pub by: By<'a>,
+    /// Why.
+    pub message: &'a str,
     pub rolled_back_to: Option<u32>,
+    pub change: Option<u64>,
+    pub break_glass: bool,
     /// The plan that this is a step of, and who made it.
     pub shift: Option<(&'a str, &'a str)>,
 }
 
 /// Writes a deployment, makes it the live one, ends a shift that it comes between, and notes all that; the change is to be
 /// finished.
-pub(super) async fn record(change: &mut Change<'_>, next: Next<'_>) -> Result<Deployment, RegistryError> {
+pub(super) async fn write(change: &mut Change<'_>, next: Next<'_>) -> Result<Deployment, RegistryError> {
+    if !next.split.is_empty() {
+        about::require_in_use(change.sql(), &next.prompt).await?;
+    }
     let value = Deployment {
-        number: next.last.as_ref().map_or(0, |last| last.number) + 1,
+        number: next.live.as_ref().map_or(0, |live| live.number) + 1,
         prompt: next.prompt,
         environment: next.environment.to_owned(),
         kind: kind_of(&next.split, next.rolled_back_to.is_some()),
         split: next.split,
-        message: next.by.message.to_owned(),
-        actor: next.by.actor.name.to_owned(),
+        message: next.message.to_owned(),
+        actor: change.actor.name.to_owned(),
         created_at_us: change.at_us,
         rolled_back_to: next.rolled_back_to,
+        change: next.change,
+        break_glass: next.break_glass,
         generation: change.generation,
     };
     insert(change, &value).await?;
     mark_live(change.sql(), &value).await?;
     change.touch(&value.prompt).await?;
     let action = match value.kind {
+        _ if value.break_glass => "deployment.break_glass",
         DeploymentKind::Deploy => "deployment.deploy",
         DeploymentKind::Rollback => "deployment.rollback",
         DeploymentKind::TakeDown => "deployment.take_down",
     };
     let subject = format!("{}@{}", value.prompt, value.environment);
     let mut detail = json!({
-        "from": next.last.map(|last| json!({"deployment": last.number, "split": last.split})),
+        "from": next.live.map(|live| json!({"deployment": live.number, "split": live.split})),
         "to": {"deployment": value.number, "split": value.split},
         "rolled_back_to": value.rolled_back_to,
         "message": value.message,
     });
+    if let Some(id) = value.change {
+        detail["change"] = json!(id);
+    }
     match next.shift {
         Some((shift, creator)) => detail["shift"] = json!({"id": shift, "created_by": creator}),
         None => shifts::interrupt(change, &value).await?,
     }
-    change.note(action, &subject, detail).await?;
+    change.audit(action, &subject, detail).await?;
     Ok(value)
 }
 
@@ -178,7 +213,8 @@ async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), Regis
     let stamp = change.stamp();
     sqlx::query(
         "INSERT INTO deployments (prompt_id, environment, number, split, message, actor, created_at, kind, \
-         rolled_back_to, generation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         rolled_back_to, change_id, break_glass, generation) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&value.prompt)
     .bind(&value.environment)
@@ -194,6 +230,8 @@ async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), Regis
         "deploy"
     })
     .bind(value.rolled_back_to.map(i64::from))
+    .bind(value.change.map(u64::cast_signed))
+    .bind(i64::from(value.break_glass))
     .bind(stamp)
     .execute(change.sql())
     .await?;
@@ -238,8 +276,8 @@ impl Registry {
         let mut tx = self.reader.begin().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         environments::one(&mut tx, environment).await?;
-        let last = last(&mut tx, &prompt, environment).await?;
-        let live = last.filter(|last| !last.split.is_empty());
+        let live = live(&mut tx, &prompt, environment).await?;
+        let live = live.filter(|live| !live.split.is_empty());
         let environment = environment.to_owned();
         Ok(live.ok_or(Missing::NothingLive { prompt, environment })?)
     }

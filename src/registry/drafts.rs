@@ -167,7 +167,7 @@ impl Registry {
         if !save.content.is_object() {
             return Err(invalid("content", "must be an object".to_owned()));
         }
-        let mut change = Change::begin_quiet(self, actor).await?;
+        let mut change = Change::begin_quietly(self, actor).await?;
         let prompt = prompts::require(change.sql(), of.prompt).await?;
         let before = find(change.sql(), &prompt, of).await?;
         match (&before, save.expected) {
@@ -205,9 +205,9 @@ impl Registry {
                 "to": {"revision": value.revision, "base_version": value.base_version},
             });
             let subject = format!("{prompt}#{}/{}", of.owner, of.name);
-            change.note("draft.save", &subject, detail).await?;
+            change.audit("draft.save", &subject, detail).await?;
         }
-        let generation = change.finish().await?;
+        let generation = change.end().await?;
         // Outside of the write lock: compiling takes its time.
         let problems = problems(&mut *self.reader.acquire().await?, &prompt, &value.content).await?;
         Ok((Published { value, generation }, problems))
@@ -260,7 +260,7 @@ impl Registry {
         expected: Option<u32>,
         actor: Actor<'_>,
     ) -> Result<Published<Draft>, RegistryError> {
-        let mut change = Change::begin_quiet(self, actor).await?;
+        let mut change = Change::begin_quietly(self, actor).await?;
         let prompt = prompts::require(change.sql(), of.prompt).await?;
         let value = require(change.sql(), &prompt, of).await?;
         if expected.is_some_and(|expected| expected != value.revision) {
@@ -320,8 +320,8 @@ impl Registry {
         let subject = format!("{prompt}#{}/{}", of.owner, of.name);
         let detail =
             json!({"from": {"revision": draft.revision}, "to": {"version": value.version}, "message": by.message});
-        change.note("draft.commit", &subject, detail).await?;
-        let generation = change.finish().await?;
+        change.audit("draft.commit", &subject, detail).await?;
+        let generation = change.end().await?;
         Ok(Published { value, generation })
     }
 }

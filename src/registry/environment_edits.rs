@@ -1,29 +1,24 @@
 //! Environments arranged: labelled, put in order, deleted.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::change::{By, Change};
 use super::edited::Edited;
-use super::environments::{all, one};
-use super::{Environment, Published, Registry, RegistryError};
+use super::environments::{EnvironmentUpdate, all, check, one, shown};
+use super::{Environment, Published, Registry, RegistryError, text};
 
 const MAX_LABEL_BYTES: usize = 100;
 
 /// What to change of an environment; `None` leaves it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EnvironmentUpdate {
+pub struct EnvironmentEdit {
     /// What people call it; the name itself never changes.
     pub label: Option<String>,
     /// Its place among all, from 1; the others move.
     pub position: Option<u32>,
-    pub protected: Option<bool>,
-}
-
-fn shown(environment: &Environment) -> Value {
-    json!({
-        "label": environment.label, "position": environment.position, "protected": environment.protected,
-    })
+    /// What it asks of changes.
+    pub settings: EnvironmentUpdate,
 }
 
 /// Says what keeps an environment from being deleted.
@@ -32,6 +27,7 @@ async fn contents(sql: &mut SqliteConnection, name: &str) -> Result<Vec<String>,
     // The history of what was live there, and records that name it, are to be read for ever.
     for (what, query) in [
         ("deployments", "SELECT COUNT(*) FROM deployments WHERE environment = $1"),
+        ("changes", "SELECT COUNT(*) FROM changes WHERE environment = $1"),
         ("shifts", "SELECT COUNT(*) FROM shifts WHERE environment = $1"),
         ("grants", "SELECT COUNT(*) FROM grants WHERE environment = $1"),
     ] {
@@ -59,19 +55,20 @@ impl Registry {
     ///
     /// # Errors
     /// When there is none of that name, somebody changed it meanwhile, a value is out of range, or the database fails.
-    pub async fn update_environment(
+    pub async fn edit_environment(
         &self,
         name: &str,
-        update: EnvironmentUpdate,
+        edit: EnvironmentEdit,
         expected: Option<u64>,
         by: By<'_>,
     ) -> Result<Published<Environment>, RegistryError> {
+        check(&edit.settings)?;
         let mut change = Change::begin(self, by.actor).await?;
         let before = one(change.sql(), name).await?;
         if expected.is_some_and(|expected| expected != before.generation) {
             return Err(Edited::Environment(before).into());
         }
-        let label = update.label.unwrap_or_else(|| before.label.clone());
+        let label = edit.label.unwrap_or_else(|| before.label.clone());
         if label.len() > MAX_LABEL_BYTES {
             return Err(RegistryError::InvalidField {
                 field: "label",
@@ -79,7 +76,7 @@ impl Registry {
             });
         }
         let mut order: Vec<String> = all(change.sql()).await?.into_iter().map(|other| other.name).collect();
-        if let Some(position) = update.position {
+        if let Some(position) = edit.position {
             let place = position as usize;
             if place == 0 || place > order.len() {
                 return Err(RegistryError::InvalidField {
@@ -91,13 +88,21 @@ impl Registry {
             order.insert(place - 1, name.to_owned());
         }
         let stamp = change.stamp();
-        sqlx::query("UPDATE environments SET label = $1, protected = $2, generation = $3 WHERE name = $4")
-            .bind(label)
-            .bind(i64::from(update.protected.unwrap_or(before.protected)))
-            .bind(stamp)
-            .bind(name)
-            .execute(change.sql())
-            .await?;
+        let settings = edit.settings;
+        let checks = settings.required_checks.as_ref().unwrap_or(&before.required_checks);
+        sqlx::query(
+            "UPDATE environments SET label = $1, protected = $2, approvals = $3, required_checks = $4, \
+             auto_apply = $5, generation = $6 WHERE name = $7",
+        )
+        .bind(label)
+        .bind(i64::from(settings.protected.unwrap_or(before.protected)))
+        .bind(i64::from(settings.approvals.unwrap_or(before.approvals)))
+        .bind(text(checks))
+        .bind(i64::from(settings.auto_apply.unwrap_or(before.auto_apply)))
+        .bind(stamp)
+        .bind(name)
+        .execute(change.sql())
+        .await?;
         renumber(change.sql(), &order).await?;
         let value = one(change.sql(), name).await?;
         let detail = json!({"from": shown(&before), "to": shown(&value), "message": by.message});

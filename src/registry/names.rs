@@ -33,12 +33,13 @@ fn validate_alias(alias: &str) -> Result<(), RegistryError> {
 
 /// Moves every row of a prompt to another id, statement by statement in the order that foreign keys ask for. Nothing else in
 /// the rows changes: versions keep their text to the last byte, deployments their numbers, also those that include it.
-const MOVES: [&str; 13] = [
+pub(super) const MOVES: [&str; 14] = [
     "INSERT INTO prompts (id, description, tags, created_at, created_by, generation, uid, salt_id, owner, revision, \
      archived_at) SELECT $2, description, tags, created_at, created_by, generation, uid || '~', salt_id, owner, \
      revision + 1, archived_at FROM prompts WHERE id = $1",
     "UPDATE aliases SET prompt_id = $2 WHERE prompt_id = $1",
     "UPDATE drafts SET prompt_id = $2 WHERE prompt_id = $1",
+    "UPDATE change_deployments SET prompt_id = $2 WHERE prompt_id = $1",
     "UPDATE shifts SET prompt_id = $2 WHERE prompt_id = $1",
     "INSERT INTO versions (prompt_id, version, content, source, hash, message, author, created_at, parent) \
      SELECT $2, version, content, source, hash, message, author, created_at, parent FROM versions WHERE prompt_id = $1",
@@ -47,8 +48,8 @@ const MOVES: [&str; 13] = [
     "UPDATE deployed_versions SET prompt_id = $2 WHERE prompt_id = $1",
     "DELETE FROM versions WHERE prompt_id = $1",
     "INSERT INTO deployments (prompt_id, environment, number, split, message, actor, created_at, kind, rolled_back_to, \
-     generation) SELECT $2, environment, number, split, message, actor, created_at, kind, rolled_back_to, generation \
-     FROM deployments WHERE prompt_id = $1",
+     change_id, break_glass, generation) SELECT $2, environment, number, split, message, actor, created_at, kind, \
+     rolled_back_to, change_id, break_glass, generation FROM deployments WHERE prompt_id = $1",
     "UPDATE live SET prompt_id = $2 WHERE prompt_id = $1",
     "DELETE FROM deployments WHERE prompt_id = $1",
     "DELETE FROM prompts WHERE id = $1",

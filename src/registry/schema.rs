@@ -1,15 +1,83 @@
 //! Numbered SQL files, each applied once, in order, in one transaction.
 
-use sqlx::SqlitePool;
+use sqlx::{SqliteConnection, SqlitePool};
 
-use super::{RegistryError, now_us, secret};
+use super::{RegistryError, audit, now_us, secret};
 
-/// Every migration: its number is its place, starting at 1.
-const MIGRATIONS: &[(&str, &str)] = &[
-    ("0001_init", include_str!("migrations/0001_init.sql")),
-    ("0002_users", include_str!("migrations/0002_users.sql")),
-    ("0010_library", include_str!("migrations/0010_library.sql")),
+/// One step of the schema; its number is its place, starting at 1.
+struct Migration {
+    name: &'static str,
+    /// What every database understands.
+    sql: &'static str,
+    /// What the program does with the rows that are there, after that.
+    data: Data,
+    /// What is this database's own, at the end: triggers, mostly.
+    sqlite: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Data {
+    Nothing,
+    ChainAudit,
+}
+
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "0001_init",
+        sql: include_str!("migrations/0001_init.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
+    Migration {
+        name: "0002_users",
+        sql: include_str!("migrations/0002_users.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
+    Migration {
+        name: "0003_audit_chain",
+        sql: include_str!("migrations/0003_audit_chain.sql"),
+        data: Data::ChainAudit,
+        sqlite: include_str!("migrations/0003_audit_chain.sqlite.sql"),
+    },
+    Migration {
+        name: "0004_changes",
+        sql: include_str!("migrations/0004_changes.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
+    Migration {
+        name: "0010_library",
+        sql: include_str!("migrations/0010_library.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
+
+async fn applied(sql: &mut SqliteConnection) -> Result<i64, RegistryError> {
+    let (applied,): (i64,) = sqlx::query_as("SELECT COALESCE(MAX(number), 0) FROM migrations")
+        .fetch_one(sql)
+        .await?;
+    let known = MIGRATIONS.len() as i64;
+    if applied > known {
+        return Err(RegistryError::Conflict(format!(
+            "the registry has schema {applied}, this program knows {known}: use a newer promptgate"
+        )));
+    }
+    Ok(applied)
+}
+
+/// Makes sure that the schema is this program's, for those who only read.
+pub(super) async fn require_present(reader: &SqlitePool) -> Result<(), RegistryError> {
+    let applied = applied(&mut *reader.acquire().await?).await?;
+    let known = MIGRATIONS.len() as i64;
+    if applied < known {
+        return Err(RegistryError::Conflict(format!(
+            "the registry has schema {applied}, this program knows {known}: start the gateway once, it brings it up to date"
+        )));
+    }
+    Ok(())
+}
 
 /// Brings the schema up to date; a second process waits for the first one's transaction.
 pub(super) async fn migrate(writer: &SqlitePool) -> Result<(), RegistryError> {
@@ -20,23 +88,22 @@ pub(super) async fn migrate(writer: &SqlitePool) -> Result<(), RegistryError> {
     )
     .execute(&mut *tx)
     .await?;
-    let (applied,): (i64,) = sqlx::query_as("SELECT COALESCE(MAX(number), 0) FROM migrations")
-        .fetch_one(&mut *tx)
-        .await?;
-    let known = MIGRATIONS.len() as i64;
-    if applied > known {
-        return Err(RegistryError::Conflict(format!(
-            "the registry has schema {applied}, this program knows {known}: use a newer promptgate"
-        )));
-    }
-    for (number, (name, sql)) in (1i64..).zip(MIGRATIONS.iter().copied()) {
+    let applied = applied(&mut tx).await?;
+    for (number, migration) in (1i64..).zip(MIGRATIONS) {
         if number <= applied {
             continue;
         }
-        sqlx::raw_sql(sql).execute(&mut *tx).await?;
+        sqlx::raw_sql(migration.sql).execute(&mut *tx).await?;
+        match migration.data {
+            Data::Nothing => {}
+            Data::ChainAudit => audit::chain_all(&mut tx).await?,
+        }
+        if !migration.sqlite.is_empty() {
+            sqlx::raw_sql(migration.sqlite).execute(&mut *tx).await?;
+        }
         sqlx::query("INSERT INTO migrations (number, name, applied_at) VALUES ($1, $2, $3)")
             .bind(number)
-            .bind(name)
+            .bind(migration.name)
             .bind(now_us())
             .execute(&mut *tx)
             .await?;

@@ -10,8 +10,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::change::{By, Change};
-use super::deploy::require_open;
-use super::deployments::{Deployment, last, require_versions};
+use super::deployments::{Deployment, live, require_versions};
 use super::{Missing, Page, PageOf, Published, Registry, RegistryError, about, environments, number, parse, prompts};
 use super::{secret, text};
 use crate::domain::shift::{self, Due, Step, gradual};
@@ -165,7 +164,11 @@ pub(super) async fn interrupt(change: &mut Change<'_>, by: &Deployment) -> Resul
         end(change, &id, "cancelled", &reason).await?;
         let subject = format!("{}@{}", by.prompt, by.environment);
         change
-            .note("shift.cancel", &subject, json!({"shift": id, "reason": reason}))
+            .audit(
+                "shift.cancel",
+                &subject,
+                json!({"environment": by.environment, "shift": id, "reason": reason}),
+            )
             .await?;
     }
     Ok(())
@@ -216,26 +219,28 @@ impl Registry {
         now_us: i64,
         by: By<'_>,
     ) -> Result<Published<Shift>, RegistryError> {
-        let mut change = Change::begin_quiet(self, by.actor).await?;
+        let mut change = Change::begin_quietly(self, by.actor).await?;
         change.at_us = now_us;
         let prompt = prompts::require(change.sql(), new.prompt).await?;
         let place = environments::one(change.sql(), new.environment).await?;
         about::require_in_use(change.sql(), &prompt).await?;
         require_none_running(change.sql(), &prompt, new.environment).await?;
-        let last = last(change.sql(), &prompt, new.environment).await?;
-        let live = last.as_ref().map_or(&[][..], |last| &last.split);
-        let steps = steps(new.plan.clone(), live, now_us).map_err(|message| RegistryError::InvalidField {
+        let live = live(change.sql(), &prompt, new.environment).await?;
+        let present = live.as_ref().map_or(&[][..], |live| &live.split);
+        let steps = steps(new.plan.clone(), present, now_us).map_err(|message| RegistryError::InvalidField {
             field: "steps",
             message,
         })?;
         for step in &steps {
             require_versions(change.sql(), &prompt, &step.split).await?;
         }
-        if !new.approved {
-            require_open(
-                &place,
-                || json!({"prompt": prompt, "environment": new.environment, "steps": shown(&steps), "message": by.message}),
-            )?;
+        if place.protected && !new.approved {
+            let change = json!({
+                "prompt": prompt, "environment": new.environment, "steps": shown(&steps), "message": by.message,
+            });
+            return Err(RegistryError::ApprovalRequired {
+                change: Box::new(change),
+            });
         }
         let id = secret::id("shf");
         insert(
@@ -244,7 +249,7 @@ impl Registry {
             &prompt,
             &new,
             &steps,
-            last.map_or(0, |last| last.number),
+            live.map_or(0, |live| live.number),
             by,
         )
         .await?;
@@ -254,7 +259,7 @@ impl Registry {
         let value = shift(change.sql(), row).await?;
         let subject = format!("{prompt}@{}", new.environment);
         let detail = json!({
-            "from": null, "to": {"shift": id, "steps": shown(&steps), "approved": new.approved}, "message": by.message,
+            "environment": new.environment, "from": null, "to": {"shift": id, "steps": shown(&steps), "approved": new.approved}, "message": by.message,
         });
         let generation = change.commit("shift.create", &subject, detail).await?;
         Ok(Published { value, generation })
@@ -265,7 +270,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that id, it is over, or the database fails.
     pub async fn cancel_shift(&self, id: &str, by: By<'_>) -> Result<Published<Shift>, RegistryError> {
-        let mut change = Change::begin_quiet(self, by.actor).await?;
+        let mut change = Change::begin_quietly(self, by.actor).await?;
         let row = find(change.sql(), id).await?;
         let row = row.ok_or_else(|| Missing::Shift(id.to_owned()))?;
         if row.state != "running" {
@@ -283,7 +288,9 @@ impl Registry {
         let row = find(change.sql(), id).await?;
         let row = row.ok_or_else(|| Missing::Shift(id.to_owned()))?;
         let value = shift(change.sql(), row).await?;
-        let detail = json!({"shift": id, "reason": reason, "message": by.message});
+        let detail = json!({
+            "environment": value.environment, "shift": id, "reason": reason, "message": by.message,
+        });
         let generation = change.commit("shift.cancel", &subject, detail).await?;
         Ok(Published { value, generation })
     }

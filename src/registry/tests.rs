@@ -1,5 +1,6 @@
 //! The registry on a temporary SQLite file.
 
+mod audit;
 mod deployments;
 mod drafts;
 mod environments;
@@ -185,7 +186,7 @@ async fn every_change_leaves_one_audit_row() {
         .deploy("a", "production", all_on(9), None, ADA)
         .await
         .unwrap_err();
-    let log = registry.list_audit(FIRST).await.unwrap().items;
+    let log = registry.list_audit(&AuditFilter::default(), FIRST).await.unwrap().items;
     let seen: Vec<(&str, &str)> = log.iter().map(|e| (e.action.as_str(), e.subject.as_str())).collect();
     assert_eq!(
         seen,
@@ -204,13 +205,13 @@ async fn every_change_leaves_one_audit_row() {
     assert_eq!(log[3].detail["to"]["split"][0]["version"], 2);
     assert_eq!(log[3].detail["message"], "why");
     let page = PageOf { limit: 3, cursor: None };
-    let first = registry.list_audit(page).await.unwrap();
+    let first = registry.list_audit(&AuditFilter::default(), page).await.unwrap();
     let cursor = first.next_cursor.unwrap();
     let page = PageOf {
         limit: 10,
         cursor: Some(&cursor),
     };
-    let rest = registry.list_audit(page).await.unwrap();
+    let rest = registry.list_audit(&AuditFilter::default(), page).await.unwrap();
     assert_eq!([first.items, rest.items].concat(), log);
     assert_eq!(rest.next_cursor, None);
 }
@@ -219,6 +220,24 @@ impl Registry {
     /// Lets every token with or without an end have ended.
     pub(crate) async fn expire_tokens_for_tests(&self) {
         sqlx::query("UPDATE tokens SET expires_at = 1")
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
+
+    /// Lets statements fail: `INSERT ON live`, where `NEW.number = 2`.
+    pub(crate) async fn fail_for_tests(&self, event: &str, condition: &str) {
+        let trigger = format!(
+            "CREATE TRIGGER broken_for_tests BEFORE {event} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn heal_for_tests(&self) {
+        sqlx::raw_sql("DROP TRIGGER broken_for_tests")
             .execute(&self.writer)
             .await
             .unwrap();

@@ -98,7 +98,7 @@ impl Registry {
         let mut change = Change::begin(self, by.actor).await?;
         let prompt = prompts::require(change.sql(), &prompt).await?;
         let value = versions::add(&mut change, &prompt, &checked, Some(from), by).await?;
-        let generation = change.finish().await?;
+        let generation = change.end().await?;
         Ok(Published { value, generation })
     }
 

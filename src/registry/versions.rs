@@ -145,7 +145,7 @@ pub(super) async fn add(
     change.touch(prompt).await?;
     let subject = format!("{prompt}:{}", value.version);
     let detail = json!({"hash": value.hash, "message": value.message, "parent": value.parent});
-    change.note("version.create", &subject, detail).await?;
+    change.audit("version.create", &subject, detail).await?;
     Ok(value)
 }
 
@@ -222,7 +222,7 @@ impl Registry {
         // It may have been renamed since.
         let prompt = prompts::require(change.sql(), &prompt).await?;
         let value = add(&mut change, &prompt, &checked, None, by).await?;
-        let generation = change.finish().await?;
+        let generation = change.end().await?;
         Ok(Published { value, generation })
     }
 

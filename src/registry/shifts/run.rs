@@ -9,9 +9,9 @@ use sqlx::SqliteConnection;
 use super::{Row, end, find, steps_of};
 use crate::domain::role::{Permission, Scope, allows};
 use crate::domain::shift::Due;
-use crate::registry::change::{Actor, By, Change};
-use crate::registry::deploy::{Target, prepare, require_open};
-use crate::registry::deployments::record;
+use crate::registry::change::{Actor, Change};
+use crate::registry::deploy::{Glass, Target, prepare, require_open};
+use crate::registry::deployments::write;
 use crate::registry::{Registry, RegistryError, environments, users};
 
 impl Registry {
@@ -76,7 +76,8 @@ impl Registry {
         require_authority(change.sql(), &row).await?;
         let environment = environments::one(change.sql(), &row.environment).await?;
         if row.approved == 0 {
-            require_open(&environment, || json!({"shift": id}))?;
+            let proposed = [(row.prompt_id.as_str(), present.split.as_slice())];
+            require_open(&environment, Glass::Whole, &proposed, &row.message)?;
         }
         let message = format!(
             "{} (step {} of {}, by {})",
@@ -85,18 +86,14 @@ impl Registry {
             steps.len(),
             row.created_by
         );
-        let by = By {
-            actor: Actor::named(&name),
-            message: message.trim_start(),
-        };
         let target = Target {
             prompt: row.prompt_id.clone(),
             split: present.split.clone(),
             expected: u32::try_from(row.expects).ok(),
         };
-        let mut next = prepare(&mut change, &row.environment, target, by).await?;
+        let mut next = prepare(&mut change, &row.environment, target, message.trim_start()).await?;
         next.shift = Some((id, &row.created_by));
-        let made = record(&mut change, next).await?;
+        let made = write(&mut change, next).await?;
         sqlx::query("UPDATE shift_steps SET deployment = $1, applied_at = $2 WHERE shift_id = $3 AND step = $4")
             .bind(i64::from(made.number))
             .bind(now_us)
@@ -119,13 +116,13 @@ impl Registry {
                     .await?;
             }
         }
-        Ok(Some(change.finish().await?))
+        Ok(Some(change.end().await?))
     }
 
     /// Writes why a step could not be carried out, unless the plan is somewhere else by now.
     async fn fail_shift(&self, id: &str, step: i64, now_us: i64, why: &str) -> Result<(), RegistryError> {
         let name = format!("shift:{id}");
-        let mut change = Change::begin_quiet(self, Actor::named(&name)).await?;
+        let mut change = Change::begin_quietly(self, Actor::named(&name)).await?;
         change.at_us = now_us;
         let row = find(change.sql(), id).await?;
         let Some(row) = row.filter(|row| row.state == "running" && row.next_step == step) else {
@@ -135,7 +132,11 @@ impl Registry {
         end(&mut change, id, "failed", &reason).await?;
         let subject = format!("{}@{}", row.prompt_id, row.environment);
         change
-            .commit("shift.fail", &subject, json!({"shift": id, "reason": reason}))
+            .commit(
+                "shift.fail",
+                &subject,
+                json!({"environment": row.environment, "shift": id, "reason": reason}),
+            )
             .await?;
         Ok(())
     }

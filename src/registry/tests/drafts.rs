@@ -128,7 +128,7 @@ async fn commit_makes_a_version_unless_somebody_was_quicker() {
         matches!(late, Err(RegistryError::NotFound(Missing::Draft { .. }))),
         "it is told, not begun anew"
     );
-    let log = registry.list_audit(FIRST).await.unwrap().items;
+    let log = registry.list_audit(&AuditFilter::default(), FIRST).await.unwrap().items;
     let actions: Vec<&str> = log.iter().take(3).map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["draft.commit", "version.create", "version.create"]);
 }

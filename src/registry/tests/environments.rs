@@ -3,13 +3,16 @@ use super::*;
 #[tokio::test]
 async fn environments_are_labelled_and_put_in_order() {
     let registry = TestRegistry::new().await;
-    let first = EnvironmentUpdate {
+    let first = EnvironmentEdit {
         label: Some("Live".to_owned()),
         position: Some(1),
-        protected: Some(true),
+        settings: EnvironmentUpdate {
+            protected: Some(true),
+            ..EnvironmentUpdate::default()
+        },
     };
     let made = registry
-        .update_environment("production", first, Some(1), ADA)
+        .edit_environment("production", first, Some(1), ADA)
         .await
         .unwrap();
     assert_eq!(
@@ -20,17 +23,17 @@ async fn environments_are_labelled_and_put_in_order() {
     let names: Vec<(&str, u32)> = listed.iter().map(|e| (e.name.as_str(), e.position)).collect();
     assert_eq!(names, [("production", 1), ("development", 2), ("staging", 3)]);
     let late = registry
-        .update_environment("production", EnvironmentUpdate::default(), Some(1), ADA)
+        .edit_environment("production", EnvironmentEdit::default(), Some(1), ADA)
         .await;
     match late {
         Err(RegistryError::Edited(edited)) => assert_eq!(*edited, Edited::Environment(made.value)),
         other => panic!("not refused: {other:?}"),
     }
-    let beyond = EnvironmentUpdate {
+    let beyond = EnvironmentEdit {
         position: Some(4),
-        ..EnvironmentUpdate::default()
+        ..EnvironmentEdit::default()
     };
-    let refused = registry.update_environment("production", beyond, None, ADA).await;
+    let refused = registry.edit_environment("production", beyond, None, ADA).await;
     assert!(matches!(
         refused,
         Err(RegistryError::InvalidField { field: "position", .. })
@@ -42,7 +45,10 @@ async fn environment_that_was_used_cannot_be_deleted() {
     let registry = TestRegistry::new().await;
     registry.prompt_with_versions("a", 1).await;
     registry.deploy("a", "staging", all_on(1), None, ADA).await.unwrap();
-    registry.take_down("a", "staging", None, ADA).await.unwrap();
+    registry
+        .take_down("a", "staging", None, Glass::Whole, ADA)
+        .await
+        .unwrap();
     match registry.delete_environment("staging", ADA).await {
         Err(RegistryError::Conflict(why)) => assert!(why.contains("2 deployments"), "{why}"),
         other => panic!("not refused: {other:?}"),

@@ -114,5 +114,13 @@ async fn admin_token_is_made_once_or_taken_as_given() {
     assert_eq!(registry.authenticate_token("").await.unwrap(), None);
     let blank = registry.ensure_admin_token(Some(" ")).await;
     assert!(matches!(blank, Err(RegistryError::InvalidField { .. })));
-    assert_eq!(registry.list_audit(FIRST).await.unwrap().items.len(), 2);
+    assert_eq!(
+        registry
+            .list_audit(&AuditFilter::default(), FIRST)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        2
+    );
 }

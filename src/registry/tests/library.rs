@@ -165,7 +165,7 @@ async fn two_editors_of_a_description_do_not_overwrite_each_other() {
         generation,
         "requests do not depend on it"
     );
-    let log = registry.list_audit(FIRST).await.unwrap().items;
+    let log = registry.list_audit(&AuditFilter::default(), FIRST).await.unwrap().items;
     assert_eq!(log[0].action, "prompt.update");
     assert_eq!(log[0].detail["from"]["description"], "about support");
     assert_eq!(log[0].detail["to"]["description"], "one");
@@ -248,9 +248,12 @@ async fn archive_is_refused_with_everything_that_needs_the_prompt() {
         }
         other => panic!("not refused: {other:?}"),
     }
-    registry.take_down("support", "staging", None, ADA).await.unwrap();
     registry
-        .take_down("sales/pitch", "production", None, ADA)
+        .take_down("support", "staging", None, Glass::Whole, ADA)
+        .await
+        .unwrap();
+    registry
+        .take_down("sales/pitch", "production", None, Glass::Whole, ADA)
         .await
         .unwrap();
     registry.archive_prompt("support", ADA).await.unwrap();

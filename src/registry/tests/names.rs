@@ -114,3 +114,29 @@ async fn two_texts_of_one_frozen_name_are_refused() {
     let problems = registry.problems_of("outer", both).await;
     assert!(problems[0].message.contains("two different texts"), "{problems:?}");
 }
+
+/// A column or a table that a later migration adds must not be left behind by a rename.
+#[tokio::test]
+async fn rename_knows_every_column_and_table_of_a_prompt() {
+    let registry = entangled().await;
+    let tables: Vec<(String, String)> = sqlx::query_as(
+        "SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'",
+    )
+    .fetch_all(&registry.reader)
+    .await
+    .unwrap();
+    let moves = crate::registry::names::MOVES.join("; ");
+    for (table, column) in &tables {
+        if ["prompts", "versions", "deployments"].contains(&table.as_str()) {
+            let insert = moves
+                .split("; ")
+                .find(|sql| sql.starts_with(&format!("INSERT INTO {table} (")))
+                .unwrap();
+            assert!(insert.matches(column.as_str()).count() >= 1, "{table}.{column}");
+        } else if column == "prompt_id" {
+            assert!(moves.contains(&format!("UPDATE {table} SET prompt_id")), "{table}");
+        }
+    }
+    let of_prompts = tables.iter().filter(|(_, column)| column == "prompt_id").count();
+    assert!(of_prompts >= 8, "{of_prompts}");
+}

@@ -61,7 +61,7 @@ async fn gradual_shift_goes_step_by_step_as_ordinary_deployments() {
     let numbers: Vec<Option<u32>> = done.steps.iter().map(|step| step.deployment).collect();
     assert_eq!(numbers, [Some(2), Some(3), Some(4)]);
     assert_eq!(registry.next_shift_at().await.unwrap(), None);
-    let log = registry.list_audit(FIRST).await.unwrap().items;
+    let log = registry.list_audit(&AuditFilter::default(), FIRST).await.unwrap().items;
     assert_eq!(log[0].action, "deployment.deploy");
     assert_eq!(log[0].detail["shift"], json!({"id": made.id, "created_by": "ada"}));
 }

@@ -60,7 +60,7 @@ async fn database_of_the_first_release_is_upgraded() {
     assert_eq!(version.summary.author, "admin", "the same person as the token's user");
     let live = registry.deployment("support/greet", "production").await.unwrap();
     assert_eq!((live.number, live.actor.as_str()), (1, "admin"));
-    let log = registry.list_audit(FIRST).await.unwrap().items;
+    let log = registry.list_audit(&AuditFilter::default(), FIRST).await.unwrap().items;
     assert_eq!(log.len(), 4, "the upgrade is no act of anybody");
     assert_eq!(log[0].actor, "bootstrap", "the log stays as it was written");
 }
