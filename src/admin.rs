@@ -17,8 +17,11 @@ mod auth;
 mod call;
 mod changes;
 mod deployments;
+mod diff;
+mod drafts;
 mod environments;
 mod errors;
+mod etag;
 mod exchanges;
 mod guard;
 mod keys;
@@ -26,7 +29,9 @@ mod openapi;
 mod prompt_path;
 mod prompts;
 mod refusals;
+mod shifts;
 mod users;
+mod uses;
 mod versions;
 
 #[cfg(test)]
@@ -62,10 +67,21 @@ pub fn router(state: AdminState) -> Router {
     let api = Router::new()
         .route("/prompts", get(prompts::list).post(prompts::create))
         .route("/prompts/{*path}", any(prompt_path::dispatch))
+        .route("/folders", get(prompts::folders))
+        .route("/deployments", post(deployments::together))
+        .route("/shifts", get(shifts::list_all))
+        .route("/shifts/{id}", get(shifts::show))
+        .route("/shifts/{id}/cancel", post(shifts::cancel))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke))
         .route("/environments", get(environments::list))
-        .route("/environments/{name}", get(environments::show).put(environments::set))
+        .route(
+            "/environments/{name}",
+            get(environments::show)
+                .put(environments::set)
+                .patch(environments::update)
+                .delete(environments::delete),
+        )
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
         .route("/exchanges", get(exchanges::list))

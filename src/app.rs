@@ -6,6 +6,7 @@
 mod control;
 mod gauges;
 mod listener;
+mod shifts;
 mod worker;
 
 use std::net::SocketAddr;
@@ -129,6 +130,7 @@ impl App {
         let tasks = vec![
             tokio::spawn(listener::accept(data, accept, stopped)),
             tokio::spawn(control::serve(admin, plane, control_stopped)),
+            tokio::spawn(shifts::run(Arc::clone(&registry), Arc::clone(&publisher))),
             tokio::spawn(publisher.follow()),
         ];
         Ok(Self {

@@ -1,29 +1,40 @@
 //! The durable truth: prompts, versions, deployments, environments, keys, users and the audit log.
 //!
 //! A change is one `change::Change`: a write transaction that raises the generation by one, stamps the rows it touches
-//! with it and appends to the audit log. So whoever reads everything stamped later than a generation
+//! with it and appends to the audit log. What requests do not depend on (drafts, descriptions) leaves the generation. So whoever reads everything stamped later than a generation
 //! ([`Registry::changes_since`]) has exactly what changed, and nothing changes without a trace.
 //!
-//! Versions, deployments and audit rows are only ever inserted. Requests never come here: they read the snapshot.
+//! Versions, deployments and audit rows are only ever inserted (a rename moves them to the new id, unchanged). Requests
+//! never come here: they read the snapshot.
 //!
 //! SQLite in WAL mode, with one connection that writes and a few that read, so writers queue here instead of colliding in
 //! the file. The SQL is kept to what PostgreSQL understands as well.
 
+mod about;
 mod audit;
 mod change;
 mod changes;
 mod delta;
+mod deploy;
 mod deployments;
+mod drafts;
+mod edited;
+mod environment_edits;
 mod environments;
 mod keys;
+mod library;
+mod names;
 mod page;
 mod partials;
 mod prompts;
 mod rollback;
 mod schema;
 mod secret;
+mod shifts;
 mod tokens;
+mod updates;
 mod users;
+mod uses;
 mod versions;
 
 #[cfg(test)]
@@ -39,6 +50,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use crate::domain::review::CheckState;
 use crate::domain::version::Problem;
 
+pub use about::PromptUpdate;
 pub use audit::{AuditEntry, AuditFilter, AuditVerification};
 pub use change::{Actor, By};
 pub use changes::{
@@ -46,13 +58,21 @@ pub use changes::{
     Review, ReviewStats,
 };
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
+pub use deploy::{Glass, Target};
 pub use deployments::{Deployment, DeploymentKind};
+pub use drafts::{Draft, DraftName, DraftSave};
+pub use edited::Edited;
+pub use environment_edits::EnvironmentEdit;
 pub use environments::{Environment, EnvironmentUpdate};
 pub use keys::{CreatedKey, Key, NewKey};
+pub use library::{Archived, Listed, Match, PromptFilter};
 pub use page::{MAX_PAGE, Page, PageOf};
 pub use prompts::{Live, NewPrompt, Prompt};
+pub use shifts::{NewShift, Plan, Shift, ShiftStep};
 pub use tokens::{Caller, CreatedToken, NewToken, Token};
+pub use updates::Update;
 pub use users::{NewUser, User, UserKind, UserUpdate};
+pub use uses::{Included, LiveUse, UsedBy, Uses};
 pub use versions::{Version, VersionName, VersionSummary};
 
 /// How many connections read at the same time.
@@ -75,6 +95,9 @@ pub enum RegistryError {
     NotFound(Missing),
     #[error("{0}")]
     Conflict(String),
+    /// Something else is in the way; the details name it.
+    #[error("{message}")]
+    InUse { message: String, details: Value },
     /// An argument has the wrong form.
     #[error("{field}: {message}")]
     InvalidField { field: &'static str, message: String },
@@ -87,6 +110,9 @@ pub enum RegistryError {
     /// The caller expected another deployment to be live.
     #[error("the live deployment is {}, not the expected one", current_number(.current))]
     Stale { current: Option<Box<Deployment>> },
+    /// Somebody changed it meanwhile.
+    #[error("{0}")]
+    Edited(Box<Edited>),
     /// Something else went live since a change was proposed.
     #[error("{}", stale_change(*.id, .moved))]
     StaleChange { id: u64, moved: Vec<Moved> },
@@ -183,6 +209,14 @@ pub enum Missing {
     Token(String),
     #[error("user {user:?} has no grant {grant}")]
     Grant { user: String, grant: String },
+    #[error("prompt {prompt:?} has no draft {name:?} of {owner:?}")]
+    Draft {
+        prompt: String,
+        owner: String,
+        name: String,
+    },
+    #[error("shift {0:?} does not exist")]
+    Shift(String),
     #[error("prompt {prompt:?} has no alias {alias:?}")]
     Alias { prompt: String, alias: String },
 }

@@ -5,10 +5,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::deployments;
+use super::{deployments, drafts, environments, prompts, versions};
 use crate::domain::error::{ApiError, ErrorCode, ErrorKind};
 use crate::domain::version::Problem;
-use crate::registry::{Missing, RegistryError};
+use crate::registry::{Edited, Missing, RegistryError};
 
 /// What a caller is told when it was our fault; the detail is in the log.
 const INTERNAL: &str = "something went wrong on our side, the detail is in the log";
@@ -60,6 +60,8 @@ impl From<RegistryError> for Failure {
         match error {
             RegistryError::NotFound(missing) => ApiError::new(code_of(&missing), message),
             RegistryError::Conflict(_) => ApiError::new(ErrorCode::Conflict, message),
+            RegistryError::InUse { details, .. } => ApiError::new(ErrorCode::Conflict, message).details(details),
+            RegistryError::Edited(edited) => stale(message, &edited),
             RegistryError::InvalidField { field, message } => {
                 ApiError::new(ErrorCode::InvalidField, message).param(field)
             }
@@ -113,8 +115,21 @@ fn code_of(missing: &Missing) -> ErrorCode {
         | Missing::User(_)
         | Missing::Token(_)
         | Missing::Grant { .. }
+        | Missing::Draft { .. }
+        | Missing::Shift(_)
         | Missing::Alias { .. } => ErrorCode::NotFound,
     }
+}
+
+/// Somebody else was quicker: what they made comes with the refusal.
+fn stale(message: String, edited: &Edited) -> ApiError {
+    let current = match edited {
+        Edited::Prompt(prompt) => prompts::view(prompt),
+        Edited::Environment(environment) => environments::view(environment),
+        Edited::Draft(draft) => drafts::view(draft),
+        Edited::Version(version) => versions::view(version),
+    };
+    ApiError::new(ErrorCode::Stale, message).details(json!({"current": current}))
 }
 
 fn invalid_content(message: String, problems: &[Problem]) -> ApiError {

@@ -37,7 +37,20 @@ pub(super) enum Need {
 }
 
 const PAGE: &[&str] = &["limit", "cursor"];
-const PROMPTS: &[&str] = &["query", "limit", "cursor"];
+const PROMPTS: &[&str] = &[
+    "q",
+    "folder",
+    "recursive",
+    "tag",
+    "owner",
+    "archived",
+    "limit",
+    "cursor",
+];
+const FOLDERS: &[&str] = &["folder", "archived"];
+const DIFF: &[&str] = &["from", "to"];
+const DRAFT: &[&str] = &["user"];
+const SHIFTS: &[&str] = &["state", "limit", "cursor"];
 const EXCHANGES: &[&str] = &[
     "from",
     "to",
@@ -124,6 +137,11 @@ impl Call {
         self.need = need;
         self
     }
+
+    const fn asks(mut self, query: &'static [&'static str]) -> Self {
+        self.query = query;
+        self
+    }
 }
 
 /// Every call under `/api/v1`.
@@ -142,7 +160,133 @@ pub(super) const CALLS: &[Call] = &[
         Some("NewPrompt"),
         (201, "Prompt"),
     ),
+    read("/folders", "Count what is in a folder", FOLDERS, "Folder"),
     read("/prompts/{id}", "Show a prompt, also by an alias", &[], "Prompt"),
+    write(
+        "patch",
+        Write,
+        "/prompts/{id}",
+        "Change description, tags or owner",
+        Some("SetPrompt"),
+        (200, "Prompt"),
+    ),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/rename",
+        "Give another id; the present one becomes an alias",
+        Some("Rename"),
+        (200, "Prompt"),
+    ),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/archive",
+        "Put away what nothing live needs",
+        Some("Message"),
+        (200, "Prompt"),
+    ),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/restore",
+        "Take out of the archive",
+        Some("Message"),
+        (200, "Prompt"),
+    ),
+    read(
+        "/prompts/{id}/diff",
+        "Compare versions, a draft, and what is live",
+        DIFF,
+        "Diff",
+    ),
+    read(
+        "/prompts/{id}/uses",
+        "List the partials of each version",
+        PAGE,
+        "UsesList",
+    ),
+    read(
+        "/prompts/{id}/used-by",
+        "List the versions that include it",
+        PAGE,
+        "UsedByList",
+    ),
+    read(
+        "/prompts/{id}/updates",
+        "List versions whose partials are behind",
+        &[],
+        "UpdateList",
+    ),
+    read("/prompts/{id}/drafts", "List everybody's drafts", PAGE, "DraftList"),
+    read(
+        "/prompts/{id}/drafts/{name}",
+        "Show a draft with its problems",
+        DRAFT,
+        "Draft",
+    ),
+    write(
+        "put",
+        Write,
+        "/prompts/{id}/drafts/{name}",
+        "Save a draft, broken or not (201 if it is new)",
+        Some("SaveDraft"),
+        (200, "Draft"),
+    )
+    .asks(DRAFT),
+    write(
+        "delete",
+        Write,
+        "/prompts/{id}/drafts/{name}",
+        "Delete a draft",
+        None,
+        (200, "Draft"),
+    )
+    .asks(DRAFT),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/drafts/{name}/commit",
+        "Make a draft the next version",
+        Some("CommitDraft"),
+        (201, "Version"),
+    )
+    .asks(DRAFT),
+    write(
+        "post",
+        Deploy,
+        "/prompts/{id}/promote",
+        "Copy what is live to another environment",
+        Some("Promote"),
+        (200, "Deployment"),
+    ),
+    read("/prompts/{id}/shifts", "List a prompt's shifts", SHIFTS, "ShiftList"),
+    write(
+        "post",
+        Deploy,
+        "/prompts/{id}/shifts",
+        "Plan a scheduled or gradual shift",
+        Some("NewShift"),
+        (201, "Shift"),
+    ),
+    read("/shifts", "List shifts, newest first", SHIFTS, "ShiftList"),
+    read("/shifts/{shift}", "Show a shift", &[], "Shift"),
+    write(
+        "post",
+        Deploy,
+        "/shifts/{shift}/cancel",
+        "Stop a shift before its next step",
+        Some("Message"),
+        (200, "Shift"),
+    ),
+    write(
+        "post",
+        Deploy,
+        "/deployments",
+        "Make several prompts live in one change",
+        Some("DeployTogether"),
+        (200, "DeployedTogether"),
+    ),
     read(
         "/prompts/{id}/versions",
         "List versions, newest first",
@@ -175,6 +319,14 @@ pub(super) const CALLS: &[Call] = &[
         "/prompts/{id}/deployments/{environment}",
         "Make a split live",
         Some("NewDeployment"),
+        (200, "Deployment"),
+    ),
+    write(
+        "delete",
+        Deploy,
+        "/prompts/{id}/deployments/{environment}",
+        "Take a prompt off an environment",
+        Some("TakeDown"),
         (200, "Deployment"),
     ),
     read(
@@ -225,6 +377,22 @@ pub(super) const CALLS: &[Call] = &[
         "/environments/{name}",
         "Protect an environment, or create one",
         Some("SetEnvironment"),
+        (200, "Environment"),
+    ),
+    write(
+        "patch",
+        ManageEnvironments,
+        "/environments/{name}",
+        "Label, order or protect an environment",
+        Some("PatchEnvironment"),
+        (200, "Environment"),
+    ),
+    write(
+        "delete",
+        ManageEnvironments,
+        "/environments/{name}",
+        "Delete an environment that was never used",
+        Some("Message"),
         (200, "Environment"),
     ),
     read("/changes", "List proposed changes, newest first", CHANGES, "ChangeList"),

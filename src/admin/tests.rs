@@ -2,6 +2,8 @@
 
 mod calls;
 mod changes;
+mod library;
+mod moving;
 mod refusals;
 mod roles;
 mod users;
@@ -107,6 +109,21 @@ impl TestAdmin {
             .method(method)
             .uri(format!("/api/v1{path}"))
             .header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// Sends JSON with one more header.
+    async fn with(&self, method: Method, path: &str, (name, value): (&str, &str), body: Value) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .header(name, value);
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         self.send(request.body(body.into()).unwrap()).await
     }
 

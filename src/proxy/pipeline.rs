@@ -404,7 +404,7 @@ async fn compiled(exchange: &Exchange, resolved: &Resolved) -> Result<Arc<Compil
             exchange
                 .worker
                 .pinned
-                .get(&prompt.id, *version)
+                .get(&prompt.uid, *version)
                 .await
                 .map_err(|error| match &error {
                     PinnedError::Broken(why) => broken(why),

@@ -1,20 +1,23 @@
-//! Deployments: what is live for a prompt in an environment, its history, and the way back.
+//! Deployments: what is live for a prompt in an environment, and its history. A deployment without arms takes a prompt off.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 use sqlx::SqliteConnection;
 
-use super::change::{By, Change};
-use super::rollback::{Past, previous};
-use super::{Missing, Page, PageOf, Published, Registry, RegistryError, environments, number, parse, prompts, text};
-use crate::domain::split::{Arm, upper_bounds};
+use super::change::Change;
+use super::{
+    Missing, Page, PageOf, Registry, RegistryError, about, environments, number, parse, prompts, shifts, text,
+};
+use crate::domain::split::Arm;
 
 /// How a deployment came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeploymentKind {
     Deploy,
     Rollback,
+    /// Nothing is live afterwards.
+    TakeDown,
 }
 
 impl DeploymentKind {
@@ -22,6 +25,7 @@ impl DeploymentKind {
         match self {
             Self::Deploy => "deploy",
             Self::Rollback => "rollback",
+            Self::TakeDown => "take_down",
         }
     }
 }
@@ -33,6 +37,7 @@ pub struct Deployment {
     pub environment: String,
     /// From 1, without gaps.
     pub number: u32,
+    /// Empty if it took the prompt off.
     pub split: Vec<Arm>,
     pub message: String,
     pub actor: String,
@@ -65,19 +70,16 @@ type Row = (
 fn deployment(row: Row) -> Result<Deployment, RegistryError> {
     let (prompt, environment, own, split, message, actor, created_at_us, rolled_back_to, change, glass, generation) =
         row;
+    let split: Vec<Arm> = parse(&split)?;
     Ok(Deployment {
         prompt,
         environment,
         number: number(own)?,
-        split: parse(&split)?,
+        kind: kind_of(&split, rolled_back_to.is_some()),
+        split,
         message,
         actor,
         created_at_us,
-        kind: if rolled_back_to.is_some() {
-            DeploymentKind::Rollback
-        } else {
-            DeploymentKind::Deploy
-        },
         rolled_back_to: rolled_back_to.map(number).transpose()?,
         change: change.map(number).transpose()?,
         break_glass: glass != 0,
@@ -85,8 +87,16 @@ fn deployment(row: Row) -> Result<Deployment, RegistryError> {
     })
 }
 
+fn kind_of(split: &[Arm], rolled_back: bool) -> DeploymentKind {
+    match (split, rolled_back) {
+        ([], _) => DeploymentKind::TakeDown,
+        (_, true) => DeploymentKind::Rollback,
+        (_, false) => DeploymentKind::Deploy,
+    }
+}
+
 /// Reads deployments below a number, newest first.
-async fn select(
+pub(super) async fn select(
     sql: &mut SqliteConnection,
     prompt: &str,
     environment: &str,
@@ -107,7 +117,7 @@ async fn select(
     rows.into_iter().map(deployment).collect()
 }
 
-/// Reads what is live.
+/// Reads the last deployment: what is live, or that nothing is since the prompt was taken off.
 pub(super) async fn live(
     sql: &mut SqliteConnection,
     prompt: &str,
@@ -139,36 +149,34 @@ pub(super) async fn require_versions(
 pub(super) struct Next<'a> {
     pub prompt: String,
     pub environment: &'a str,
+    /// The last deployment before.
     pub live: Option<Deployment>,
+    /// Empty to take the prompt off.
     pub split: Vec<Arm>,
     /// Why.
     pub message: &'a str,
     pub rolled_back_to: Option<u32>,
     pub change: Option<u64>,
     pub break_glass: bool,
+    /// The plan that this is a step of, and who made it.
+    pub shift: Option<(&'a str, &'a str)>,
 }
 
-/// Writes a deployment, makes it the live one, and commits.
-async fn record(mut change: Change<'_>, next: Next<'_>) -> Result<Published<Deployment>, RegistryError> {
-    let value = write(&mut change, next).await?;
-    let generation = change.end().await?;
-    Ok(Published { value, generation })
-}
-
-/// Writes a deployment with its audit row and makes it the live one.
+/// Writes a deployment, makes it the live one, ends a shift that it comes between, and notes all that; the change is to be
+/// finished.
 pub(super) async fn write(change: &mut Change<'_>, next: Next<'_>) -> Result<Deployment, RegistryError> {
+    if !next.split.is_empty() {
+        about::require_in_use(change.sql(), &next.prompt).await?;
+    }
     let value = Deployment {
         number: next.live.as_ref().map_or(0, |live| live.number) + 1,
         prompt: next.prompt,
         environment: next.environment.to_owned(),
+        kind: kind_of(&next.split, next.rolled_back_to.is_some()),
         split: next.split,
         message: next.message.to_owned(),
         actor: change.actor.name.to_owned(),
         created_at_us: change.at_us,
-        kind: match next.rolled_back_to {
-            Some(_) => DeploymentKind::Rollback,
-            None => DeploymentKind::Deploy,
-        },
         rolled_back_to: next.rolled_back_to,
         change: next.change,
         break_glass: next.break_glass,
@@ -178,9 +186,10 @@ pub(super) async fn write(change: &mut Change<'_>, next: Next<'_>) -> Result<Dep
     mark_live(change.sql(), &value).await?;
     change.touch(&value.prompt).await?;
     let action = match value.kind {
-        DeploymentKind::Deploy if value.break_glass => "deployment.break_glass",
+        _ if value.break_glass => "deployment.break_glass",
         DeploymentKind::Deploy => "deployment.deploy",
         DeploymentKind::Rollback => "deployment.rollback",
+        DeploymentKind::TakeDown => "deployment.take_down",
     };
     let subject = format!("{}@{}", value.prompt, value.environment);
     let mut detail = json!({
@@ -191,6 +200,10 @@ pub(super) async fn write(change: &mut Change<'_>, next: Next<'_>) -> Result<Dep
     });
     if let Some(id) = value.change {
         detail["change"] = json!(id);
+    }
+    match next.shift {
+        Some((shift, creator)) => detail["shift"] = json!({"id": shift, "created_by": creator}),
+        None => shifts::interrupt(change, &value).await?,
     }
     change.audit(action, &subject, detail).await?;
     Ok(value)
@@ -210,7 +223,12 @@ async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), Regis
     .bind(&value.message)
     .bind(&value.actor)
     .bind(value.created_at_us)
-    .bind(value.kind.as_str())
+    // The table knows two kinds; the third is known by its empty split.
+    .bind(if value.kind == DeploymentKind::Rollback {
+        "rollback"
+    } else {
+        "deploy"
+    })
     .bind(value.rolled_back_to.map(i64::from))
     .bind(value.change.map(u64::cast_signed))
     .bind(i64::from(value.break_glass))
@@ -250,124 +268,6 @@ async fn mark_live(sql: &mut SqliteConnection, value: &Deployment) -> Result<(),
 }
 
 impl Registry {
-    /// Makes a split live.
-    ///
-    /// `expected` is the deployment that the caller believes to be live, 0 for none; `None` does not care.
-    ///
-    /// # Errors
-    /// When the split is not valid, the prompt, a version or the environment does not exist, another deployment than
-    /// expected is live, the environment is protected, or the database fails.
-    pub async fn deploy(
-        &self,
-        prompt: &str,
-        environment: &str,
-        split: Vec<Arm>,
-        expected: Option<u32>,
-        by: By<'_>,
-    ) -> Result<Published<Deployment>, RegistryError> {
-        self.deploy_if(prompt, environment, split, expected, by, false).await
-    }
-
-    /// Makes a split live in a protected environment without approval, and says so in the audit log. Where the
-    /// environment is not protected it is a deployment like any other.
-    ///
-    /// # Errors
-    /// Those of [`Self::deploy`] but for the approval, and when the message is blank.
-    pub async fn break_glass(
-        &self,
-        prompt: &str,
-        environment: &str,
-        split: Vec<Arm>,
-        expected: Option<u32>,
-        by: By<'_>,
-    ) -> Result<Published<Deployment>, RegistryError> {
-        if by.message.trim().is_empty() {
-            return Err(RegistryError::InvalidField {
-                field: "message",
-                message: "going live without approval needs a reason".to_owned(),
-            });
-        }
-        self.deploy_if(prompt, environment, split, expected, by, true).await
-    }
-
-    async fn deploy_if(
-        &self,
-        prompt: &str,
-        environment: &str,
-        split: Vec<Arm>,
-        expected: Option<u32>,
-        by: By<'_>,
-        break_glass: bool,
-    ) -> Result<Published<Deployment>, RegistryError> {
-        upper_bounds(&split).map_err(|message| RegistryError::InvalidField {
-            field: "split",
-            message,
-        })?;
-        let mut change = Change::begin(self, by.actor).await?;
-        let prompt = prompts::require(change.sql(), prompt).await?;
-        let protected = environments::one(change.sql(), environment).await?.protected;
-        require_versions(change.sql(), &prompt, &split).await?;
-        let live = live(change.sql(), &prompt, environment).await?;
-        let live_number = live.as_ref().map_or(0, |live| live.number);
-        if expected.is_some_and(|expected| expected != live_number) {
-            return Err(RegistryError::Stale {
-                current: live.map(Box::new),
-            });
-        }
-        if protected && !break_glass {
-            return Err(approval_required(&prompt, environment, &split, by.message));
-        }
-        let next = Next {
-            prompt,
-            environment,
-            live,
-            split,
-            message: by.message,
-            rolled_back_to: None,
-            change: None,
-            break_glass: protected,
-        };
-        record(change, next).await
-    }
-
-    /// Makes the split of an earlier deployment live again, exactly as it was.
-    ///
-    /// Without `to` it is the last deployment before the present one that differed from it and was not itself rolled
-    /// back from. Needs no approval: whatever was live once had it, unless it went live by breaking glass.
-    ///
-    /// # Errors
-    /// When the prompt, the environment or the deployment does not exist, there is nothing to return to, or the
-    /// database fails.
-    pub async fn rollback(
-        &self,
-        prompt: &str,
-        environment: &str,
-        to: Option<u32>,
-        by: By<'_>,
-    ) -> Result<Published<Deployment>, RegistryError> {
-        let mut change = Change::begin(self, by.actor).await?;
-        let prompt = prompts::require(change.sql(), prompt).await?;
-        let protected = environments::one(change.sql(), environment).await?.protected;
-        let mut history = select(change.sql(), &prompt, environment, i64::MAX, i64::MAX).await?;
-        history.reverse();
-        let target = target(&history, &prompt, environment, protected, to)?;
-        let past = &history[target as usize - 1];
-        if protected && past.break_glass {
-            return Err(approval_required(&prompt, environment, &past.split, by.message));
-        }
-        let next = Next {
-            split: past.split.clone(),
-            live: history.pop(),
-            prompt,
-            environment,
-            message: by.message,
-            rolled_back_to: Some(target),
-            change: None,
-            break_glass: false,
-        };
-        record(change, next).await
-    }
-
     /// Returns what is live for a prompt in an environment.
     ///
     /// # Errors
@@ -377,6 +277,7 @@ impl Registry {
         let prompt = prompts::require(&mut tx, prompt).await?;
         environments::one(&mut tx, environment).await?;
         let live = live(&mut tx, &prompt, environment).await?;
+        let live = live.filter(|live| !live.split.is_empty());
         let environment = environment.to_owned();
         Ok(live.ok_or(Missing::NothingLive { prompt, environment })?)
     }
@@ -396,56 +297,5 @@ impl Registry {
         environments::one(&mut tx, environment).await?;
         let items = select(&mut tx, &prompt, environment, page.below()?, page.rows()).await?;
         Ok(page.page(items, |deployment| deployment.number.to_string()))
-    }
-}
-
-/// Refuses with the change that somebody else would approve, ready to be proposed.
-fn approval_required(prompt: &str, environment: &str, split: &[Arm], message: &str) -> RegistryError {
-    let change = json!({
-        "environment": environment,
-        "deployments": [{"prompt": prompt, "split": split}],
-        "message": message,
-    });
-    RegistryError::ApprovalRequired {
-        change: Box::new(change),
-    }
-}
-
-/// Picks the deployment to return to; `history` starts with number 1.
-fn target(
-    history: &[Deployment],
-    prompt: &str,
-    environment: &str,
-    protected: bool,
-    to: Option<u32>,
-) -> Result<u32, RegistryError> {
-    let present = history.len();
-    match to {
-        None => {
-            let line: Vec<Past> = history
-                .iter()
-                .map(|deployment| Past {
-                    split: deployment.split.clone(),
-                    rolled_back_to: deployment.rolled_back_to,
-                    passed_over: protected && deployment.break_glass,
-                })
-                .collect();
-            previous(&line).ok_or_else(|| {
-                RegistryError::Conflict(format!(
-                    "there is nothing to roll back to: no earlier deployment of prompt {prompt:?} in {environment:?} \
-                     differs from what is live and was not rolled back from, name one with \"to\" or deploy"
-                ))
-            })
-        }
-        Some(number) if number == 0 || number as usize > present => Err(Missing::Deployment {
-            prompt: prompt.to_owned(),
-            environment: environment.to_owned(),
-            number,
-        }
-        .into()),
-        Some(number) if number as usize == present => Err(RegistryError::Conflict(format!(
-            "deployment {number} of prompt {prompt:?} is the live one in {environment:?} already"
-        ))),
-        Some(number) => Ok(number),
     }
 }

@@ -11,6 +11,8 @@ use crate::domain::prompt::validate_name;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     pub name: String,
+    /// What people call it; empty for its name.
+    pub label: String,
     /// Its place in lists, from 1.
     pub position: u32,
     pub protected: bool,
@@ -39,13 +41,14 @@ const MAX_APPROVALS: u32 = 10;
 /// The most checks an environment may require.
 const MAX_REQUIRED_CHECKS: usize = 20;
 
-type Row = (String, i64, i64, i64, String, i64, i64);
+type Row = (String, String, i64, i64, i64, String, i64, i64);
 
 fn environment(
-    (name, position, protected, approvals, checks, auto_apply, generation): Row,
+    (name, label, position, protected, approvals, checks, auto_apply, generation): Row,
 ) -> Result<Environment, RegistryError> {
     Ok(Environment {
         name,
+        label,
         position: number(position)?,
         protected: protected != 0,
         approvals: number(approvals)?,
@@ -58,7 +61,7 @@ fn environment(
 /// Reads every environment, in order.
 pub(super) async fn all(sql: &mut SqliteConnection) -> Result<Vec<Environment>, RegistryError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT name, position, protected, approvals, required_checks, auto_apply, generation FROM environments \
+        "SELECT name, label, position, protected, approvals, required_checks, auto_apply, generation FROM environments \
              ORDER BY position",
     )
     .fetch_all(sql)
@@ -69,7 +72,7 @@ pub(super) async fn all(sql: &mut SqliteConnection) -> Result<Vec<Environment>, 
 /// Reads one environment, which must exist.
 pub(super) async fn one(sql: &mut SqliteConnection, name: &str) -> Result<Environment, RegistryError> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT name, position, protected, approvals, required_checks, auto_apply, generation FROM environments \
+        "SELECT name, label, position, protected, approvals, required_checks, auto_apply, generation FROM environments \
              WHERE name = $1",
     )
     .bind(name)
@@ -79,8 +82,10 @@ pub(super) async fn one(sql: &mut SqliteConnection, name: &str) -> Result<Enviro
 }
 
 /// As the audit log shows it.
-fn shown(environment: &Environment) -> Value {
+pub(super) fn shown(environment: &Environment) -> Value {
     json!({
+        "label": environment.label,
+        "position": environment.position,
         "protected": environment.protected,
         "approvals": environment.approvals,
         "required_checks": environment.required_checks,
@@ -88,7 +93,7 @@ fn shown(environment: &Environment) -> Value {
     })
 }
 
-fn check(update: &EnvironmentUpdate) -> Result<(), RegistryError> {
+pub(super) fn check(update: &EnvironmentUpdate) -> Result<(), RegistryError> {
     let invalid = |field, message| Err(RegistryError::InvalidField { field, message });
     if update.approvals.is_some_and(|n| n == 0 || n > MAX_APPROVALS) {
         let message = format!("must be 1 to {MAX_APPROVALS}; to ask for none, do not protect the environment");

@@ -12,7 +12,7 @@ use crate::domain::split::Arm;
 pub(super) struct Past {
     pub split: Vec<Arm>,
     pub rolled_back_to: Option<u32>,
-    /// Nobody approved it: it can only be named.
+    /// Nobody approved it, or nothing was live: it can only be named.
     pub passed_over: bool,
 }
 

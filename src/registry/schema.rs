@@ -46,6 +46,12 @@ const MIGRATIONS: &[Migration] = &[
         data: Data::Nothing,
         sqlite: "",
     },
+    Migration {
+        name: "0010_library",
+        sql: include_str!("migrations/0010_library.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
 
 async fn applied(sql: &mut SqliteConnection) -> Result<i64, RegistryError> {

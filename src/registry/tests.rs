@@ -2,9 +2,16 @@
 
 mod audit;
 mod deployments;
+mod drafts;
+mod environments;
+mod golive;
 mod keys;
+mod library;
+mod names;
 mod prompts;
+mod shifts;
 mod upgrade;
+mod uses;
 mod versions;
 
 use serde_json::{Value, json};

@@ -38,10 +38,12 @@ async fn unknown_routes_and_methods_are_named() {
     }
     for (method, path, allow) in [
         (Method::DELETE, "/prompts", "GET,HEAD,POST"),
-        (Method::DELETE, "/prompts/a", "GET,HEAD"),
+        (Method::DELETE, "/prompts/a", "GET,HEAD,PATCH"),
         (Method::PUT, "/prompts/a/versions", "GET,HEAD,POST"),
         (Method::POST, "/prompts/a/versions/1", "GET,HEAD"),
-        (Method::POST, "/prompts/a/deployments/production", "GET,HEAD,PUT"),
+        (Method::POST, "/prompts/a/deployments/production", "GET,HEAD,PUT,DELETE"),
+        (Method::POST, "/prompts/a/diff", "GET,HEAD"),
+        (Method::PATCH, "/prompts/a/drafts/x", "GET,HEAD,PUT,DELETE"),
         (Method::GET, "/prompts/a/deployments/production/rollback", "POST"),
         (Method::GET, "/keys/key_1", "DELETE"),
     ] {

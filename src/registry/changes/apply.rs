@@ -59,6 +59,7 @@ pub(super) async fn write(change: &mut Change<'_>, record: &ChangeRecord) -> Res
             rolled_back_to: None,
             change: Some(record.id),
             break_glass: false,
+            shift: None,
         };
         let deployment = deployments::write(change, next).await?;
         sqlx::query("UPDATE change_deployments SET deployment = $1 WHERE change_id = $2 AND prompt_id = $3")

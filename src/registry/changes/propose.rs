@@ -79,7 +79,9 @@ async fn check(
     let mut checked: Vec<Checked> = Vec::with_capacity(proposed.len());
     for ProposedDeployment { prompt, split } in proposed {
         let prompt = prompts::require(sql, &prompt).await?;
-        upper_bounds(&split).map_err(|why| invalid("deployments", format!("prompt {prompt:?}: {why}")))?;
+        if !split.is_empty() {
+            upper_bounds(&split).map_err(|why| invalid("deployments", format!("prompt {prompt:?}: {why}")))?;
+        }
         if checked.iter().any(|other| other.prompt == prompt) {
             return Err(invalid("deployments", format!("prompt {prompt:?} is there twice")));
         }
