@@ -47,8 +47,8 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: "",
     },
     Migration {
-        name: "0010_library",
-        sql: include_str!("migrations/0010_library.sql"),
+        name: "0005_library",
+        sql: include_str!("migrations/0005_library.sql"),
         data: Data::Nothing,
         sqlite: "",
     },
