@@ -17,6 +17,7 @@ mod auth;
 mod call;
 mod deployments;
 mod environments;
+mod erasures;
 mod errors;
 mod exchanges;
 mod guard;
@@ -69,6 +70,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/exchanges/{id}", get(exchanges::show))
         .route("/openapi.json", get(openapi::show))
         .route("/stats", get(exchanges::stats))
+        .route("/erasures", get(erasures::list).post(erasures::create))
+        .route("/erasures/{id}", get(erasures::show))
         .route("/whoami", get(users::whoami))
         .route("/users", get(users::list).post(users::create))
         .route("/users/{user}", get(users::show).put(users::update))

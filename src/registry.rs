@@ -14,6 +14,7 @@ mod change;
 mod delta;
 mod deployments;
 mod environments;
+mod erasures;
 mod keys;
 mod page;
 mod partials;
@@ -42,6 +43,7 @@ pub use change::{Actor, By};
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
 pub use deployments::{Deployment, DeploymentKind};
 pub use environments::Environment;
+pub use erasures::{Erasure, Person};
 pub use keys::{CreatedKey, Key, NewKey};
 pub use page::{MAX_PAGE, Page, PageOf};
 pub use prompts::{Live, NewPrompt, Prompt};
@@ -122,6 +124,8 @@ pub enum Missing {
     },
     #[error("key {0:?} does not exist")]
     Key(String),
+    #[error("erasure {0:?} does not exist")]
+    Erasure(String),
     #[error("user {0:?} does not exist")]
     User(String),
     #[error("token {0:?} does not exist")]

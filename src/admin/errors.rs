@@ -88,6 +88,7 @@ fn code_of(missing: &Missing) -> ErrorCode {
         Missing::NothingLive { .. } => ErrorCode::NothingLive,
         Missing::Deployment { .. }
         | Missing::Key(_)
+        | Missing::Erasure(_)
         | Missing::User(_)
         | Missing::Token(_)
         | Missing::Grant { .. }

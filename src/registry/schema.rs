@@ -40,6 +40,12 @@ const MIGRATIONS: &[Migration] = &[
         data: Data::ChainAudit,
         sqlite: include_str!("migrations/0003_audit_chain.sqlite.sql"),
     },
+    Migration {
+        name: "0004_erasures",
+        sql: include_str!("migrations/0004_erasures.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
 
 async fn applied(sql: &mut SqliteConnection) -> Result<i64, RegistryError> {

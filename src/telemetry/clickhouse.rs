@@ -9,8 +9,10 @@
 //! | `sink` | one batch, one INSERT a table, exactly once |
 //! | [`schema`] | numbered migrations, under a lock |
 //! | `store` | reading back |
+//! | `erase` | taking content out again |
 //! | `error` | what a failure says about the fate of an INSERT |
 
+mod erase;
 mod error;
 pub mod schema;
 mod sink;

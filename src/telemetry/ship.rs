@@ -233,7 +233,10 @@ impl Shipper {
         // An earlier process may have sent it, and died before it knew.
         batch.doubt_since = self.disposal.is_of_earlier_boot(sealed).then_some(sealed.created_at);
         let begun = Instant::now();
-        match self.sink.store(&batch).await {
+        let stored = self.sink.store(&batch).await;
+        // Also of a failed one: part of it may be there.
+        self.stats.note_stored(batch.oldest());
+        match stored {
             Ok(Stored::Now) => {
                 self.stats.shipped.fetch_add(found, Relaxed);
                 if found < u64::from(sealed.frames) {
@@ -259,7 +262,9 @@ impl Shipper {
         if sound.rows() == 0 || sound.rows() == batch.rows() {
             return Ok(());
         }
-        match self.sink.store(&sound).await {
+        let stored = self.sink.store(&sound).await;
+        self.stats.note_stored(batch.oldest());
+        match stored {
             Ok(Stored::Now) => {
                 self.stats.shipped.fetch_add(sound.rows() as u64, Relaxed);
                 Ok(())

@@ -36,6 +36,13 @@ impl<'a> Batch<'a> {
         self.exchanges.len() + self.feedback.len() + self.refusals.len()
     }
 
+    /// When the oldest of its exchanges began, µs since the epoch.
+    pub fn oldest(&self) -> Option<i64> {
+        // A row begins with its id and its time.
+        let began = |row: &&[u8]| row.get(16..24)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes));
+        self.exchanges.iter().filter_map(began).min()
+    }
+
     /// Those of its rows that can be decoded, as a batch with a token of its own: a token never goes with other bytes.
     pub fn sound_rows(&self) -> Batch<'a> {
         Batch {

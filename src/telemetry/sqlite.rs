@@ -12,6 +12,7 @@
 //! | `file` | opening, making and upgrading the file |
 //! | `insert` | a batch as one transaction |
 //! | `store` | reading back |
+//! | `erase` | taking content out again |
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use sqlx::{Connection, SqliteConnection};
 use super::rowbinary::DecodeError;
 use super::sink::{Batch, Stored};
 
+mod erase;
 mod file;
 mod insert;
 mod store;

@@ -29,7 +29,7 @@ const SKEW_MICROS: i64 = 2_000_000;
 /// A database of a ClickHouse server.
 #[derive(Debug, Clone)]
 pub struct ClickHouseStore {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl ClickHouseStore {
