@@ -298,6 +298,7 @@ mod tests {
             manage_keys          -      -      -        -        -       -              x
             manage_environments  -      -      -        -        -       -              x
             manage_users         -      -      -        -        -       -              x
+            erase_content        -      -      -        -        -       -              x
             break_glass          -      -      -        -        -       -              x
         ";
         let mut lines = table

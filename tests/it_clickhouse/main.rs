@@ -5,6 +5,7 @@
 //! fail or die, `tests/clickhouse/server.py` is started with the Python of `PROMPTGATE_TEST_PYTHON`.
 
 mod agreement;
+mod erase;
 mod gateway;
 mod outage;
 mod records;
