@@ -27,12 +27,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url =
         std::env::var("CLICKHOUSE_URL").map_err(|_| "set CLICKHOUSE_URL to a server, see the top of this file")?;
     let server = ClickHouse {
-        url,
+        urls: vec![url],
         database: format!("bench_{}", std::process::id()),
         ..ClickHouse::default()
     };
     let sql = async |text: &str| {
-        let request = reqwest::Client::new().post(format!("{}/?database={}", server.url, server.database));
+        let request = reqwest::Client::new().post(format!("{}/?database={}", server.urls[0], server.database));
         request
             .body(text.to_owned())
             .send()
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .text()
             .await
     };
-    let mut sink = ClickHouseSink::new(&server, "bench");
+    let mut sink = ClickHouseSink::new(&server, "bench", false);
     sink.prepare().await?;
     let (mut rows, mut raw_bytes, mut took, mut slowest) = (0, 0, Duration::ZERO, Duration::ZERO);
     while rows < wanted {

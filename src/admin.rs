@@ -15,6 +15,7 @@ mod aliases;
 pub mod audit;
 mod auth;
 mod call;
+mod changes;
 mod deployments;
 mod environments;
 mod erasures;
@@ -36,8 +37,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, delete, get};
+use axum::routing::{any, delete, get, post, put};
 
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::snapshot::Publisher;
 use crate::telemetry::Store;
@@ -47,6 +49,7 @@ use crate::telemetry::Store;
 pub struct AdminState {
     pub registry: Arc<Registry>,
     pub publisher: Arc<Publisher>,
+    pub metrics: Arc<Metrics>,
     /// None where nothing is recorded.
     pub store: Option<Arc<Store>>,
 }
@@ -72,6 +75,17 @@ pub fn router(state: AdminState) -> Router {
         .route("/stats", get(exchanges::stats))
         .route("/erasures", get(erasures::list).post(erasures::create))
         .route("/erasures/{id}", get(erasures::show))
+        .route("/changes", get(changes::list).post(changes::propose))
+        .route("/changes/stats", get(changes::stats))
+        .route("/changes/{change}", get(changes::show).put(changes::revise))
+        .route("/changes/{change}/submit", post(changes::submit))
+        .route("/changes/{change}/refresh", post(changes::refresh))
+        .route("/changes/{change}/withdraw", post(changes::withdraw))
+        .route("/changes/{change}/approve", post(changes::approve))
+        .route("/changes/{change}/reject", post(changes::reject))
+        .route("/changes/{change}/comments", post(changes::comment))
+        .route("/changes/{change}/checks/{name}", put(changes::check))
+        .route("/changes/{change}/apply", post(changes::apply))
         .route("/whoami", get(users::whoami))
         .route("/users", get(users::list).post(users::create))
         .route("/users/{user}", get(users::show).put(users::update))

@@ -111,11 +111,13 @@ impl App {
             Arc::clone(&publisher),
             telemetry.stats(),
             telemetry.watch(),
+            telemetry.ship_stats(),
         );
         let plane = control::Plane {
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             store: store.clone(),
+            metrics: Arc::clone(&metrics),
             gauges: Arc::new(gauges),
             ready: Arc::clone(&ready),
         };
@@ -195,7 +197,7 @@ async fn start_telemetry(
             min_free_bytes: config.telemetry.spool_min_free,
         },
         sink: match &config.telemetry.sink {
-            Sink::Sqlite { path } => SinkOptions::Sqlite { path: path.clone() },
+            Sink::Sqlite(sqlite) => SinkOptions::Sqlite(sqlite.clone()),
             Sink::ClickHouse(server) => SinkOptions::ClickHouse {
                 server: server.clone(),
                 node: config.server.node.clone(),

@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod dead_letters;
 mod demo;
 mod migrate;
 mod mock_provider;
@@ -33,6 +34,8 @@ enum Command {
     Prices(prices::Args),
     /// Bring ClickHouse's tables to this build's schema (the gateway does so itself when it starts)
     Migrate(migrate::Args),
+    /// Look into, resend or drop records that could not be stored
+    DeadLetters(dead_letters::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
     /// Create, store, list, show and compare prompts
@@ -41,6 +44,8 @@ enum Command {
     Deploy(remote::deploy::DeployArgs),
     /// Go back to what was live before
     Rollback(remote::deploy::RollbackArgs),
+    /// Propose, review and apply changes of what is live
+    Changes(remote::changes::Args),
     /// Make, list and revoke applications' keys
     Keys(remote::keys::Args),
     /// Create users and grant them roles
@@ -74,10 +79,12 @@ pub fn run() -> anyhow::Result<()> {
         Command::Check(args) => check::run(&args),
         Command::Prices(args) => prices::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),
         Command::Deploy(args) => remote::deploy::deploy(args),
         Command::Rollback(args) => remote::deploy::rollback(args),
+        Command::Changes(args) => remote::changes::run(args),
         Command::Keys(args) => remote::keys::run(args),
         Command::Users(args) => remote::users::run(args),
         Command::Tokens(args) => remote::users::tokens(args),

@@ -13,6 +13,7 @@ pub mod pattern;
 pub mod price;
 pub mod prompt;
 pub mod pseudonym;
+pub mod review;
 pub mod role;
 pub mod split;
 pub mod template;

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// Connections and heads that never became a request.
     pub connections_refused: IntCounterVec,
+    /// Deployments to protected environments without approval.
+    pub break_glass_deployments: IntCounterVec,
 }
 
 /// The families of one worker.
@@ -137,7 +139,7 @@ impl Metrics {
                 IntCounterVec::new(
                     Opts::new(
                         "promptgate_records_total",
-                        "Records by stage (spool, ship) and result. Any `lost` is an alarm: look at disk and log.",
+                        "Records by stage (spool, ship, sink) and result. Any `lost` or `dead` is an alarm: look at disk, log, `promptgate dead-letters`.",
                     ),
                     &["stage", "result"],
                 ),
@@ -168,6 +170,16 @@ impl Metrics {
                         "Connections that never became a request, by reason. Growing: a broken client or a scan.",
                     ),
                     &["reason"],
+                ),
+            ),
+            break_glass_deployments: registered(
+                &shared,
+                IntCounterVec::new(
+                    Opts::new(
+                        "promptgate_break_glass_deployments_total",
+                        "Deployments to a protected environment without approval. Any: ask who and why, see the audit log.",
+                    ),
+                    &["environment"],
                 ),
             ),
             workers: Mutex::default(),

@@ -11,6 +11,7 @@
 
 mod audit;
 mod change;
+mod changes;
 mod delta;
 mod deployments;
 mod environments;
@@ -36,13 +37,18 @@ use serde_json::Value;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use crate::domain::review::CheckState;
 use crate::domain::version::Problem;
 
 pub use audit::{AuditEntry, AuditFilter, AuditVerification};
 pub use change::{Actor, By};
+pub use changes::{
+    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, LeadTime, NewChange, NewCheck, ProposedDeployment,
+    Review, ReviewStats,
+};
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
 pub use deployments::{Deployment, DeploymentKind};
-pub use environments::Environment;
+pub use environments::{Environment, EnvironmentUpdate};
 pub use erasures::{Erasure, Person};
 pub use keys::{CreatedKey, Key, NewKey};
 pub use page::{MAX_PAGE, Page, PageOf};
@@ -83,6 +89,19 @@ pub enum RegistryError {
     /// The caller expected another deployment to be live.
     #[error("the live deployment is {}, not the expected one", current_number(.current))]
     Stale { current: Option<Box<Deployment>> },
+    /// Something else went live since a change was proposed.
+    #[error("{}", stale_change(*.id, .moved))]
+    StaleChange { id: u64, moved: Vec<Moved> },
+    /// Somebody decided about a revision that is not the present one.
+    #[error("change {id} has revision {revision} by now, not {seen}: look at it again")]
+    RevisedMeanwhile { id: u64, seen: u32, revision: u32 },
+    /// Who asks may not, whatever their role.
+    #[error("{0}")]
+    NotAllowed(String),
+    #[error("change {id} has {given} of the {needed} approval(s) it needs")]
+    NotApproved { id: u64, given: u32, needed: u32 },
+    #[error("change {id} needs checks that did not pass: {}", unmet(.checks))]
+    ChecksUnmet { id: u64, checks: Vec<(String, CheckState)> },
     /// A row does not say what this program wrote.
     #[error("stored data makes no sense: {0}")]
     Stored(String),
@@ -96,6 +115,40 @@ fn first(problems: &[Problem]) -> String {
         Some(problem) => format!("{}: {}", problem.path, problem.message),
         None => "unknown".to_owned(),
     }
+}
+
+/// A prompt where something else went live since a change was proposed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moved {
+    pub prompt: String,
+    /// The deployment that was live then, 0 for none.
+    pub base: u32,
+    pub current: Option<Deployment>,
+}
+
+fn stale_change(id: u64, moved: &[Moved]) -> String {
+    let prompts: Vec<String> = moved
+        .iter()
+        .map(|moved| {
+            let now = moved.current.as_ref().map_or(0, |current| current.number);
+            format!(
+                "deployment {now} of prompt {:?} is live, not {}",
+                moved.prompt, moved.base
+            )
+        })
+        .collect();
+    format!(
+        "something else went live since change {id} was proposed ({}): refresh it, which asks for approval anew",
+        prompts.join("; ")
+    )
+}
+
+fn unmet(checks: &[(String, CheckState)]) -> String {
+    let names: Vec<String> = checks
+        .iter()
+        .map(|(name, state)| format!("{name} ({})", state.as_str()))
+        .collect();
+    names.join(", ")
 }
 
 fn current_number(current: &Option<Box<Deployment>>) -> String {
@@ -122,6 +175,8 @@ pub enum Missing {
         environment: String,
         number: u32,
     },
+    #[error("change {0} does not exist")]
+    Change(u64),
     #[error("key {0:?} does not exist")]
     Key(String),
     #[error("erasure {0:?} does not exist")]

@@ -19,6 +19,7 @@
 //! | [`row`], [`rowbinary`] | the table of columns, encoding and decoding; pure |
 //! | [`recorder`] | a worker's end |
 //! | [`ship`] | sealed segments to the sink, in order, for as long as it takes |
+//! | [`dead`] | what could not be stored, and resending it |
 //! | [`sink`] | which sinks there are, and what they have in common |
 //! | [`clickhouse`], [`sqlite`] | the server's sink and store, and the embedded ones |
 //! | [`store`] | what is asked of either store |
@@ -27,6 +28,7 @@
 
 pub mod capture;
 pub mod clickhouse;
+pub mod dead;
 pub mod erase;
 pub mod recorder;
 pub mod row;
@@ -49,10 +51,11 @@ pub use crate::spool::{Durability, Flushed, Reservation, Spares, SpoolLimits, Sp
 pub use recorder::{Recorder, RecorderSeed};
 pub use store::{ExchangeFilter, ExchangePage, GroupBy, Stats, StatsQuery, Store, StoreError, VariantSummary};
 
-use crate::config::ClickHouse;
+use crate::config::{ClickHouse, Sqlite};
 use crate::spool::{Spool, SpoolError, SpoolOptions, SpoolStats, boot_name};
 use clickhouse::ClickHouseSink;
-use ship::Shipper;
+use dead::DeadLetters;
+use ship::{Parts, ShipStats, Shipper};
 use sink::Sink;
 use sqlite::{SqliteError, SqliteSink};
 
@@ -75,9 +78,7 @@ pub struct TelemetryOptions {
 /// Where records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SinkOptions {
-    Sqlite {
-        path: PathBuf,
-    },
+    Sqlite(Sqlite),
     ClickHouse {
         server: ClickHouse,
         /// This node's name, which sets its batches apart from other nodes'.
@@ -100,6 +101,7 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     stats: Arc<SpoolStats>,
+    shipped: Arc<ShipStats>,
     /// None with sink "none".
     recording: Option<Recording>,
 }
@@ -119,13 +121,15 @@ impl Telemetry {
     /// # Errors
     /// The spool folder or the database cannot be used; the message says which and why.
     pub fn start(options: TelemetryOptions, control: Handle) -> Result<Self, TelemetryError> {
-        let Some((sink, store)) = open(&options.sink, &control)? else {
+        let Some((sink, store)) = open(&options.sink, options.limits.durability == Durability::Disk, &control)? else {
             return Ok(Self {
                 stats: Arc::new(SpoolStats::new(options.workers)),
+                shipped: Arc::default(),
                 recording: None,
             });
         };
         let boot = boot_name(jiff::Timestamp::now().as_microsecond(), std::process::id());
+        let letters = DeadLetters::of(&options.spool_dir);
         let mut spool_options = SpoolOptions::new(
             options.spool_dir,
             boot,
@@ -137,17 +141,21 @@ impl Telemetry {
         let (spool, incoming) = Spool::open(spool_options)?;
         let (stop, stopped) = watch::channel(None);
         let stats = spool.stats();
-        let shipper = Shipper::new(
+        let shipped = Arc::<ShipStats>::default();
+        let shipper = Shipper::new(Parts {
             incoming,
             sink,
-            spool.disposal(),
-            Arc::clone(&stats),
-            options.insert_duration,
-            stopped,
-        );
+            disposal: spool.disposal(),
+            letters,
+            stats: Arc::clone(&stats),
+            shipped: Arc::clone(&shipped),
+            insert_duration: options.insert_duration,
+            stop: stopped,
+        });
         let shipper = control.spawn(shipper.run());
         Ok(Self {
             stats,
+            shipped,
             recording: Some(Recording {
                 spool,
                 store: Arc::new(store),
@@ -167,6 +175,11 @@ impl Telemetry {
     /// Reads records back; None if none are kept.
     pub fn store(&self) -> Option<Arc<Store>> {
         self.recording.as_ref().map(|r| Arc::clone(&r.store))
+    }
+
+    /// Counters of the shipper alone.
+    pub fn ship_stats(&self) -> Arc<ShipStats> {
+        Arc::clone(&self.shipped)
     }
 
     /// Counters of the spool and the shipper.
@@ -216,19 +229,21 @@ impl Telemetry {
     }
 }
 
-/// Opens a sink and the store that reads from it, if there is to be one.
-fn open(options: &SinkOptions, control: &Handle) -> Result<Option<(Sink, Store)>, TelemetryError> {
+/// Opens a sink and the store that reads from it, if there is to be one. With `durable` what a sink has taken survives the
+/// loss of power.
+fn open(options: &SinkOptions, durable: bool, control: &Handle) -> Result<Option<(Sink, Store)>, TelemetryError> {
     let _runtime = control.enter();
     match options {
-        SinkOptions::Sqlite { path } => {
-            let sink = block_on(control, SqliteSink::open(path)).map_err(|source| TelemetryError::Sqlite {
-                path: path.clone(),
-                source,
-            })?;
-            Ok(Some((Sink::Sqlite(sink), Store::sqlite(path))))
+        SinkOptions::Sqlite(sqlite) => {
+            let sink =
+                block_on(control, SqliteSink::open(sqlite, durable)).map_err(|source| TelemetryError::Sqlite {
+                    path: sqlite.path.clone(),
+                    source,
+                })?;
+            Ok(Some((Sink::Sqlite(sink), Store::sqlite(&sqlite.path))))
         }
         SinkOptions::ClickHouse { server, node } => {
-            let sink = ClickHouseSink::new(server, node);
+            let sink = ClickHouseSink::new(server, node, durable);
             Ok(Some((Sink::ClickHouse(Box::new(sink)), Store::clickhouse(server))))
         }
         SinkOptions::None => Ok(None),

@@ -18,6 +18,8 @@ struct DeployBody {
     split: Vec<Arm>,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    break_glass: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -39,6 +41,8 @@ pub fn view(deployment: &Deployment) -> Value {
         "created_at": time(deployment.created_at_us),
         "kind": deployment.kind.as_str(),
         "rolled_back_to": deployment.rolled_back_to,
+        "change": deployment.change,
+        "break_glass": deployment.break_glass,
         "generation": deployment.generation,
     })
 }
@@ -80,10 +84,40 @@ pub async fn show(call: Call, id: &str, environment: &str) -> Result<Response, F
 pub async fn deploy(call: Call, id: &str, environment: &str) -> Result<Response, Failure> {
     call.require(Permission::Deploy, Scope::live(id, environment))?;
     let expected = expected(&call.parts.headers)?;
-    let DeployBody { split, message } = call.json()?;
-    let by = call.by(&message);
-    let change = call.registry().deploy(id, environment, split, expected, by).await?;
+    let body: DeployBody = call.json()?;
+    let by = call.by(&body.message);
+    if body.break_glass {
+        call.require(Permission::BreakGlass, Scope::live(id, environment))?;
+        let change = call
+            .registry()
+            .break_glass(id, environment, body.split, expected, by)
+            .await?;
+        shout(&call, &change.value);
+        return answer(&call, change).await;
+    }
+    let change = call
+        .registry()
+        .deploy(id, environment, body.split, expected, by)
+        .await?;
     answer(&call, change).await
+}
+
+/// Makes sure that a deployment without approval is noticed; the audit log has it already.
+fn shout(call: &Call, made: &Deployment) {
+    if !made.break_glass {
+        return;
+    }
+    call.metrics()
+        .break_glass_deployments
+        .with_label_values(&[made.environment.as_str()])
+        .inc();
+    tracing::warn!(
+        prompt = made.prompt,
+        environment = made.environment,
+        deployment = made.number,
+        user = made.actor,
+        "glass was broken: a deployment to a protected environment without approval, see the audit log"
+    );
 }
 
 /// `POST …/rollback`.

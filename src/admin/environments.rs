@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 use super::call::{Call, found};
 use super::errors::Failure;
 use crate::domain::role::{Permission, Scope};
-use crate::registry::Environment;
+use crate::registry::{Environment, EnvironmentUpdate};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EnvironmentBody {
-    protected: bool,
+    protected: Option<bool>,
+    approvals: Option<u32>,
+    required_checks: Option<Vec<String>>,
+    auto_apply: Option<bool>,
 }
 
 fn view(environment: &Environment) -> Value {
@@ -21,6 +24,9 @@ fn view(environment: &Environment) -> Value {
         "name": environment.name,
         "position": environment.position,
         "protected": environment.protected,
+        "approvals": environment.approvals,
+        "required_checks": environment.required_checks,
+        "auto_apply": environment.auto_apply,
         "generation": environment.generation,
     })
 }
@@ -40,12 +46,18 @@ pub async fn show(call: Call) -> Result<Response, Failure> {
     Ok(found(view(&call.registry().environment(&name).await?)))
 }
 
-/// `PUT /environments/{name}`: protects it or lifts that; creates it if there is none of that name.
+/// `PUT /environments/{name}`: protects it or lifts that, says what changes need; what is left out stays. Creates it if there is none of that name.
 pub async fn set(call: Call) -> Result<Response, Failure> {
     let name = call.last_segment()?;
     call.require(Permission::ManageEnvironments, Scope::environment(&name))?;
-    let EnvironmentBody { protected } = call.json()?;
-    let change = call.registry().set_protected(&name, protected, call.actor()).await?;
+    let body: EnvironmentBody = call.json()?;
+    let update = EnvironmentUpdate {
+        protected: body.protected,
+        approvals: body.approvals,
+        required_checks: body.required_checks,
+        auto_apply: body.auto_apply,
+    };
+    let change = call.registry().set_environment(&name, update, call.actor()).await?;
     call.changed(StatusCode::OK, change, |environment| view(&environment))
         .await
 }

@@ -67,6 +67,27 @@ impl From<RegistryError> for Failure {
             RegistryError::ApprovalRequired { change } => {
                 ApiError::new(ErrorCode::ApprovalRequired, message).details(json!({"change": change}))
             }
+            RegistryError::StaleChange { id, moved } => {
+                let moved = moved.iter().map(|moved| {
+                    let current = moved.current.as_ref().map(deployments::view);
+                    json!({"prompt": moved.prompt, "base": moved.base, "current": current})
+                });
+                let moved: Vec<Value> = moved.collect();
+                ApiError::new(ErrorCode::Stale, message).details(json!({"change": id, "moved": moved}))
+            }
+            RegistryError::RevisedMeanwhile { id, revision, .. } => {
+                ApiError::new(ErrorCode::Stale, message).details(json!({"change": id, "revision": revision}))
+            }
+            RegistryError::NotAllowed(_) => ApiError::new(ErrorCode::NotAllowed, message),
+            RegistryError::NotApproved { id, given, needed } => ApiError::new(ErrorCode::ApprovalRequired, message)
+                .details(json!({"id": id, "approvals": {"given": given, "needed": needed}})),
+            RegistryError::ChecksUnmet { id, checks } => {
+                let checks = checks.iter();
+                let checks: Vec<Value> = checks
+                    .map(|(name, state)| json!({"name": name, "state": state.as_str()}))
+                    .collect();
+                ApiError::new(ErrorCode::ChecksRequired, message).details(json!({"id": id, "checks": checks}))
+            }
             RegistryError::Stale { current } => {
                 let current = current.map(|current| deployments::view(&current));
                 ApiError::new(ErrorCode::Stale, message).details(json!({"current": current}))
@@ -89,6 +110,7 @@ fn code_of(missing: &Missing) -> ErrorCode {
         Missing::Deployment { .. }
         | Missing::Key(_)
         | Missing::Erasure(_)
+        | Missing::Change(_)
         | Missing::User(_)
         | Missing::Token(_)
         | Missing::Grant { .. }
@@ -117,10 +139,9 @@ impl IntoResponse for Failure {
                 .headers_mut()
                 .insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if matches!(
-            self.error.code.kind(),
-            ErrorKind::Forbidden | ErrorKind::Unauthenticated
-        ) {
+        let kind = self.error.code.kind();
+        let refused = matches!(kind, ErrorKind::Forbidden | ErrorKind::Unauthenticated);
+        if refused || self.error.code == ErrorCode::Stale {
             let refusal = Refusal {
                 code: self.error.code,
                 message: self.error.message.clone(),

@@ -1,6 +1,7 @@
 //! The control plane through its router, on a registry in a temporary folder.
 
 mod calls;
+mod changes;
 mod refusals;
 mod roles;
 mod users;
@@ -72,6 +73,7 @@ impl TestAdmin {
         let state = AdminState {
             publisher: Publisher::start(Arc::clone(&registry), Arc::new(cell)).await.unwrap(),
             registry,
+            metrics: crate::metrics::Metrics::new("test"),
             store: None,
         };
         Self {

@@ -1,11 +1,13 @@
 //! Metrics that are read when somebody looks, instead of being kept up to date.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::metrics::Metrics;
 use crate::snapshot::Publisher;
 use crate::spool::{SpoolStats, SpoolWatch};
+use crate::telemetry::ship::ShipStats;
 
 /// Everything a scrape needs.
 pub struct Gauges {
@@ -14,6 +16,7 @@ pub struct Gauges {
     spool: Arc<SpoolStats>,
     /// None if nothing is recorded.
     watch: Option<SpoolWatch>,
+    shipped: Arc<ShipStats>,
 }
 
 impl Gauges {
@@ -22,12 +25,14 @@ impl Gauges {
         publisher: Arc<Publisher>,
         spool: Arc<SpoolStats>,
         watch: Option<SpoolWatch>,
+        shipped: Arc<ShipStats>,
     ) -> Self {
         Self {
             metrics,
             publisher,
             spool,
             watch,
+            shipped,
         }
     }
 
@@ -62,6 +67,10 @@ impl Gauges {
             ("ship", "stored", figures.shipped),
             ("ship", "failed_attempt", figures.ship_errors),
             ("ship", "dead_segment", figures.dead_segments),
+            ("ship", "dead", self.shipped.dead_rows.load(Relaxed)),
+            ("ship", "resent", self.shipped.resent_rows.load(Relaxed)),
+            ("ship", "refused", self.shipped.refused.load(Relaxed)),
+            ("sink", "pruned", self.shipped.pruned.load(Relaxed)),
         ] {
             let counter = metrics.records.with_label_values(&[stage, result]);
             counter.inc_by(count.saturating_sub(counter.get()));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use crate::config::{Config, Sink};
-use crate::telemetry::clickhouse::schema;
+use crate::telemetry::clickhouse::schema::{Plan, Schema};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,15 +25,32 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     };
     let runtime = super::control_runtime()?;
-    let asked = || format!("cannot migrate {} on {}", server.database, server.url);
-    if !args.dry_run {
-        let applied = runtime.block_on(schema::migrate(server)).with_context(asked)?;
-        println!("{} on {}: {applied} migrations applied", server.database, server.url);
-        return Ok(());
+    let durable = config.telemetry.durability.is_on_disk();
+    let mut last = None;
+    for url in &server.urls {
+        let schema = Schema::new(server, url, durable);
+        let place = format!("{} on {url}", server.database);
+        let done = match args.dry_run {
+            true => runtime.block_on(schema.plan()).map(|plan| show(&schema, &plan, &place)),
+            false => runtime
+                .block_on(schema.migrate())
+                .map(|applied| println!("{place}: {applied} migrations applied")),
+        };
+        let done = done.with_context(|| format!("cannot migrate {place}"));
+        // A cluster's servers are told by any of them, the first that can be reached.
+        match server.cluster {
+            None => done?,
+            Some(_) if done.is_ok() => return Ok(()),
+            Some(_) => last = done.err(),
+        }
     }
-    let plan = runtime.block_on(schema::plan(server)).with_context(asked)?;
+    last.map_or(Ok(()), Err)
+}
+
+/// Prints the statements of a plan.
+fn show(schema: &Schema<'_>, plan: &Plan, place: &str) {
     if plan.is_empty() {
-        println!("-- {} on {} is up to date", server.database, server.url);
+        println!("-- {place} is up to date");
     }
     if let Some(statement) = &plan.database {
         println!("{statement};\n");
@@ -45,12 +62,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             migration.name,
             migration.checksum()
         );
-        for statement in migration.statements() {
+        for statement in schema.statements(migration) {
             println!("{statement};\n");
         }
     }
-    for statement in &plan.expiry {
+    for statement in &plan.settings {
         println!("{statement};\n");
     }
-    Ok(())
 }

@@ -4,6 +4,7 @@ mod diff;
 pub(super) mod table;
 
 pub mod audit;
+pub mod changes;
 pub mod deploy;
 pub mod erase;
 pub mod exchanges;

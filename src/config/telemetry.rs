@@ -10,7 +10,7 @@ use super::Env;
 use super::problem::{shown, shown_url};
 use super::reader::Reader;
 use super::secret::{self, Secret};
-use super::units::{GIB, MIB};
+use super::units::{self, GIB, MIB};
 
 mod redaction;
 
@@ -19,6 +19,9 @@ pub use redaction::Redaction;
 pub use crate::domain::exchange::Capture;
 
 const DEFAULT_SQLITE_PATH: &str = "data/telemetry.db";
+
+/// Smallest limit of the SQLite file.
+const SQLITE_BYTES_MIN: u64 = 512 * MIB;
 
 const SEAL_AFTER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(300);
 
@@ -51,18 +54,30 @@ pub struct Telemetry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
     /// A file of this process, relative to the working directory.
-    Sqlite { path: PathBuf },
+    Sqlite(Sqlite),
     /// A ClickHouse server, over HTTP.
     ClickHouse(ClickHouse),
     /// Nowhere: exchanges are counted, not kept.
     None,
 }
 
+/// `sqlite_path` and `[telemetry.sqlite]`: the file records go to, and how long it keeps them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sqlite {
+    pub path: PathBuf,
+    /// Days that records are kept; 0 for ever.
+    pub keep_days: u32,
+    /// Bytes the file may have; 0 for no limit.
+    pub max_bytes: u64,
+}
+
 /// `[telemetry.clickhouse]`: the server records go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClickHouse {
-    /// `http` or `https` with a host; no path, query or credentials.
-    pub url: String,
+    /// At least one; each `http` or `https` with a host, and no path, query or credentials. They lead to the same tables.
+    pub urls: Vec<String>,
+    /// The cluster whose servers they are: tables are replicated and distributed over it.
+    pub cluster: Option<String>,
     /// Made if it is not there. Letters, digits and `_`.
     pub database: String,
     pub user: String,
@@ -81,6 +96,13 @@ pub enum Durability {
     Disk,
     /// Nothing: it is written a few milliseconds after its answer.
     Relaxed,
+}
+
+impl Durability {
+    /// Whether what a sink has stored is to survive the loss of power as well.
+    pub fn is_on_disk(self) -> bool {
+        self == Self::Disk
+    }
 }
 
 /// What happens to a record when the spool is full.
@@ -104,9 +126,7 @@ pub enum CaptureByPrompt {
 impl Default for Telemetry {
     fn default() -> Self {
         Telemetry {
-            sink: Sink::Sqlite {
-                path: PathBuf::from(DEFAULT_SQLITE_PATH),
-            },
+            sink: Sink::Sqlite(Sqlite::default()),
             durability: Durability::Process,
             when_full: WhenFull::Drop,
             capture: Capture::Full,
@@ -123,10 +143,21 @@ impl Default for Telemetry {
     }
 }
 
+impl Default for Sqlite {
+    fn default() -> Self {
+        Sqlite {
+            path: PathBuf::from(DEFAULT_SQLITE_PATH),
+            keep_days: 0,
+            max_bytes: 0,
+        }
+    }
+}
+
 impl Default for ClickHouse {
     fn default() -> Self {
         ClickHouse {
-            url: "http://127.0.0.1:8123".to_owned(),
+            urls: vec!["http://127.0.0.1:8123".to_owned()],
+            cluster: None,
             database: "promptgate".to_owned(),
             user: "default".to_owned(),
             password: None,
@@ -165,10 +196,14 @@ impl Telemetry {
         let default = Telemetry::default();
         let word = r.choice("sink", Word::Sqlite, &sinks);
         let sqlite_path = r.path("sqlite_path", DEFAULT_SQLITE_PATH);
+        let kept = r.section("sqlite", Sqlite::read);
         let clickhouse = r.section("clickhouse", |r| ClickHouse::read(r, env));
         Telemetry {
             sink: match word {
-                Word::Sqlite => sqlite_path.map_or(default.sink, |path| Sink::Sqlite { path }),
+                Word::Sqlite => Sink::Sqlite(match sqlite_path {
+                    Some(path) => Sqlite { path, ..kept },
+                    None => kept,
+                }),
                 Word::ClickHouse => Sink::ClickHouse(clickhouse),
                 Word::None => Sink::None,
             },
@@ -188,19 +223,54 @@ impl Telemetry {
     }
 }
 
+impl Sqlite {
+    /// All but the path, whose key is `sqlite_path`.
+    fn read(r: &mut Reader<'_>) -> Self {
+        let default = Sqlite::default();
+        Sqlite {
+            keep_days: r.integer("keep_days", default.keep_days, 0..=36_500),
+            max_bytes: r
+                .parsed("max_bytes", "10GiB", parse_max_bytes)
+                .unwrap_or(default.max_bytes),
+            path: default.path,
+        }
+    }
+}
+
 impl ClickHouse {
     fn read(r: &mut Reader<'_>, env: Env<'_>) -> Self {
         let default = ClickHouse::default();
-        let url = r.parsed("url", &default.url, parse_url);
+        let url = r.parsed("url", &default.urls[0], parse_url).map(|url| vec![url]);
+        let urls = r.texts("urls", &default.urls[0], parse_url);
+        if r.given("url") && r.given("urls") {
+            r.problem("urls", "is given beside url, write all addresses here and remove url");
+        }
         let database = r.parsed("database", &default.database, parse_database);
         let user = r.parsed("user", &default.user, parse_user);
         ClickHouse {
-            url: url.unwrap_or(default.url),
+            urls: urls.or(url).unwrap_or(default.urls),
+            cluster: r.parsed("cluster", "main", parse_cluster),
             database: database.unwrap_or(default.database),
             user: user.unwrap_or(default.user),
             password: secret::read(r, env, &secret::CLICKHOUSE_PASSWORD),
             ttl_days: r.integer("ttl_days", default.ttl_days, 0..=36_500),
         }
+    }
+}
+
+/// A file's limit leaves room for the batches between two looks at its size.
+fn parse_max_bytes(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    match units::parse_size(text)? {
+        0 => Ok(0),
+        bytes if bytes >= SQLITE_BYTES_MIN => Ok(bytes),
+        _ => Err(format!(
+            "{} is too small, write at least {:?}, or \"0\" for no limit",
+            shown(text),
+            units::show_size(&SQLITE_BYTES_MIN)
+        )),
     }
 }
 
@@ -243,6 +313,18 @@ fn parse_database(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A name, or a macro such as `{cluster}`.
+fn parse_cluster(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.{}".contains(c);
+    if text.is_empty() || text.len() > 64 || !text.chars().all(fits) {
+        return Err(format!(
+            "{} is not a cluster name: up to 64 letters, digits, '_', '-' and '.', or a macro such as {{cluster}}",
+            shown(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 fn parse_user(text: &str) -> Result<String, String> {
     if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
         return Err(format!("{} is not a user name: visible ASCII, no spaces", shown(text)));
@@ -274,7 +356,8 @@ mod tests {
         "#;
         let config = parse(text).unwrap();
         let wanted = ClickHouse {
-            url: "https://ch.example:8443".to_owned(),
+            urls: vec!["https://ch.example:8443".to_owned()],
+            cluster: None,
             database: "records".to_owned(),
             user: "writer".to_owned(),
             password: Some(Secret::new(PLANTED)),
@@ -283,6 +366,40 @@ mod tests {
         assert!(!format!("{config:?}").contains(PLANTED));
         assert_eq!(config.telemetry.sink, Sink::ClickHouse(wanted));
         assert!(parse(&text.replace("\"clickhouse\"", "\"none\"")).is_ok());
+
+        let several = text.replace(
+            "url = \"https://ch.example:8443/\"",
+            "urls = [\"http://a:1/\", \"http://b\"]\ncluster = \"{cluster}\"",
+        );
+        let Sink::ClickHouse(several) = parse(&several).unwrap().telemetry.sink else {
+            panic!("not clickhouse");
+        };
+        assert_eq!(several.urls, ["http://a:1", "http://b"]);
+        assert_eq!(several.cluster.as_deref(), Some("{cluster}"));
+    }
+
+    #[test]
+    fn sqlite_file_is_kept_as_long_as_configured() {
+        let sqlite = |text: &str| match parse(text).unwrap().telemetry.sink {
+            Sink::Sqlite(sqlite) => sqlite,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(sqlite(""), Sqlite::default());
+        let text = "[telemetry]\nsqlite_path = \"t.db\"\n[telemetry.sqlite]\nkeep_days = 30\nmax_bytes = \"10GiB\"";
+        let wanted = Sqlite {
+            path: PathBuf::from("t.db"),
+            keep_days: 30,
+            max_bytes: 10 * GIB,
+        };
+        assert_eq!(sqlite(text), wanted);
+        assert_eq!(sqlite("[telemetry.sqlite]\nmax_bytes = \"0\""), Sqlite::default());
+        let lines = ["max_bytes = \"1MiB\"", "max_bytes = 5", "keep_days = -1"];
+        let texts = lines.map(|line| problems(&format!("[telemetry.sqlite]\n{line}")));
+        assert_snapshot!(texts.join("\n"), @r#"
+        config/promptgate.toml:2: telemetry.sqlite.max_bytes: "1MiB" is too small, write at least "512MiB", or "0" for no limit
+        config/promptgate.toml:2: telemetry.sqlite.max_bytes: is an integer, write a string such as "10GiB"
+        config/promptgate.toml:2: telemetry.sqlite.keep_days: -1 is out of range, write a number from 0 to 36500
+        "#);
     }
 
     #[test]
@@ -298,6 +415,11 @@ mod tests {
             "password = \"planted\"",
             "password_env = \"NOT_SET\"",
             "ttl_days = -1",
+            "urls = []",
+            "urls = [\"http://a\", \"b\"]",
+            "urls = \"http://a\"",
+            "url = \"http://a\"\nurls = [\"http://b\"]",
+            "cluster = \"a'b\"",
         ];
         let texts = lines.map(|line| problems(&format!("[telemetry.clickhouse]\n{line}")));
         assert!(!texts.join("").contains("planted"));
@@ -312,6 +434,11 @@ mod tests {
         config/promptgate.toml:2: telemetry.clickhouse.password: unknown key: secrets are not written in this file, use password_env or password_file
         config/promptgate.toml:2: telemetry.clickhouse.password_env: environment variable "NOT_SET" is not set or empty, set it or use password_file
         config/promptgate.toml:2: telemetry.clickhouse.ttl_days: -1 is out of range, write a number from 0 to 36500
+        config/promptgate.toml:2: telemetry.clickhouse.urls: is a list, write a list of at least one string such as ["http://127.0.0.1:8123"]
+        config/promptgate.toml:2: telemetry.clickhouse.urls: "b" does not begin with http:// or https:// and a host, write e.g. "http://127.0.0.1:8123"
+        config/promptgate.toml:2: telemetry.clickhouse.urls: is a string, write a list of at least one string such as ["http://127.0.0.1:8123"]
+        config/promptgate.toml:3: telemetry.clickhouse.urls: is given beside url, write all addresses here and remove url
+        config/promptgate.toml:2: telemetry.clickhouse.cluster: "a'b" is not a cluster name: up to 64 letters, digits, '_', '-' and '.', or a macro such as {cluster}
         "#);
     }
 }

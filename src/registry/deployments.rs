@@ -41,17 +41,34 @@ pub struct Deployment {
     pub kind: DeploymentKind,
     /// The deployment whose split this one reproduces.
     pub rolled_back_to: Option<u32>,
+    /// The change that it applied.
+    pub change: Option<u64>,
+    /// Whether it went to a protected environment without approval.
+    pub break_glass: bool,
     pub generation: u64,
 }
 
-type Row = (String, String, i64, String, String, String, i64, Option<i64>, i64);
+type Row = (
+    String,
+    String,
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    i64,
+    i64,
+);
 
 fn deployment(row: Row) -> Result<Deployment, RegistryError> {
-    let (prompt, environment, own_number, split, message, actor, created_at_us, rolled_back_to, generation) = row;
+    let (prompt, environment, own, split, message, actor, created_at_us, rolled_back_to, change, glass, generation) =
+        row;
     Ok(Deployment {
         prompt,
         environment,
-        number: number(own_number)?,
+        number: number(own)?,
         split: parse(&split)?,
         message,
         actor,
@@ -62,6 +79,8 @@ fn deployment(row: Row) -> Result<Deployment, RegistryError> {
             DeploymentKind::Deploy
         },
         rolled_back_to: rolled_back_to.map(number).transpose()?,
+        change: change.map(number).transpose()?,
+        break_glass: glass != 0,
         generation: number(generation)?,
     })
 }
@@ -75,7 +94,8 @@ async fn select(
     rows: i64,
 ) -> Result<Vec<Deployment>, RegistryError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT prompt_id, environment, number, split, message, actor, created_at, rolled_back_to, generation \
+        "SELECT prompt_id, environment, number, split, message, actor, created_at, rolled_back_to, change_id, \
+         break_glass, generation \
          FROM deployments WHERE prompt_id = $1 AND environment = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
     )
     .bind(prompt)
@@ -88,7 +108,7 @@ async fn select(
 }
 
 /// Reads what is live.
-async fn live(
+pub(super) async fn live(
     sql: &mut SqliteConnection,
     prompt: &str,
     environment: &str,
@@ -96,7 +116,11 @@ async fn live(
     Ok(select(sql, prompt, environment, i64::MAX, 1).await?.pop())
 }
 
-async fn require_versions(sql: &mut SqliteConnection, prompt: &str, split: &[Arm]) -> Result<(), RegistryError> {
+pub(super) async fn require_versions(
+    sql: &mut SqliteConnection,
+    prompt: &str,
+    split: &[Arm],
+) -> Result<(), RegistryError> {
     for version in split.iter().map(|arm| arm.version).collect::<BTreeSet<_>>() {
         let row: Option<(i64,)> = sqlx::query_as("SELECT version FROM versions WHERE prompt_id = $1 AND version = $2")
             .bind(prompt)
@@ -112,55 +136,72 @@ async fn require_versions(sql: &mut SqliteConnection, prompt: &str, split: &[Arm
 }
 
 /// A deployment to record, after all checks.
-struct Next<'a> {
-    prompt: String,
-    environment: &'a str,
-    live: Option<Deployment>,
-    split: Vec<Arm>,
-    by: By<'a>,
-    rolled_back_to: Option<u32>,
+pub(super) struct Next<'a> {
+    pub prompt: String,
+    pub environment: &'a str,
+    pub live: Option<Deployment>,
+    pub split: Vec<Arm>,
+    /// Why.
+    pub message: &'a str,
+    pub rolled_back_to: Option<u32>,
+    pub change: Option<u64>,
+    pub break_glass: bool,
 }
 
 /// Writes a deployment, makes it the live one, and commits.
 async fn record(mut change: Change<'_>, next: Next<'_>) -> Result<Published<Deployment>, RegistryError> {
+    let value = write(&mut change, next).await?;
+    let generation = change.end().await?;
+    Ok(Published { value, generation })
+}
+
+/// Writes a deployment with its audit row and makes it the live one.
+pub(super) async fn write(change: &mut Change<'_>, next: Next<'_>) -> Result<Deployment, RegistryError> {
     let value = Deployment {
         number: next.live.as_ref().map_or(0, |live| live.number) + 1,
         prompt: next.prompt,
         environment: next.environment.to_owned(),
         split: next.split,
-        message: next.by.message.to_owned(),
-        actor: next.by.actor.name.to_owned(),
+        message: next.message.to_owned(),
+        actor: change.actor.name.to_owned(),
         created_at_us: change.at_us,
         kind: match next.rolled_back_to {
             Some(_) => DeploymentKind::Rollback,
             None => DeploymentKind::Deploy,
         },
         rolled_back_to: next.rolled_back_to,
+        change: next.change,
+        break_glass: next.break_glass,
         generation: change.generation,
     };
-    insert(&mut change, &value).await?;
+    insert(change, &value).await?;
     mark_live(change.sql(), &value).await?;
     change.touch(&value.prompt).await?;
     let action = match value.kind {
+        DeploymentKind::Deploy if value.break_glass => "deployment.break_glass",
         DeploymentKind::Deploy => "deployment.deploy",
         DeploymentKind::Rollback => "deployment.rollback",
     };
     let subject = format!("{}@{}", value.prompt, value.environment);
-    let detail = json!({
+    let mut detail = json!({
         "from": next.live.map(|live| json!({"deployment": live.number, "split": live.split})),
         "to": {"deployment": value.number, "split": value.split},
         "rolled_back_to": value.rolled_back_to,
         "message": value.message,
     });
-    let generation = change.commit(action, &subject, detail).await?;
-    Ok(Published { value, generation })
+    if let Some(id) = value.change {
+        detail["change"] = json!(id);
+    }
+    change.audit(action, &subject, detail).await?;
+    Ok(value)
 }
 
 async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), RegistryError> {
     let stamp = change.stamp();
     sqlx::query(
         "INSERT INTO deployments (prompt_id, environment, number, split, message, actor, created_at, kind, \
-         rolled_back_to, generation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         rolled_back_to, change_id, break_glass, generation) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&value.prompt)
     .bind(&value.environment)
@@ -171,6 +212,8 @@ async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), Regis
     .bind(value.created_at_us)
     .bind(value.kind.as_str())
     .bind(value.rolled_back_to.map(i64::from))
+    .bind(value.change.map(u64::cast_signed))
+    .bind(i64::from(value.break_glass))
     .bind(stamp)
     .execute(change.sql())
     .await?;
@@ -222,6 +265,40 @@ impl Registry {
         expected: Option<u32>,
         by: By<'_>,
     ) -> Result<Published<Deployment>, RegistryError> {
+        self.deploy_if(prompt, environment, split, expected, by, false).await
+    }
+
+    /// Makes a split live in a protected environment without approval, and says so in the audit log. Where the
+    /// environment is not protected it is a deployment like any other.
+    ///
+    /// # Errors
+    /// Those of [`Self::deploy`] but for the approval, and when the message is blank.
+    pub async fn break_glass(
+        &self,
+        prompt: &str,
+        environment: &str,
+        split: Vec<Arm>,
+        expected: Option<u32>,
+        by: By<'_>,
+    ) -> Result<Published<Deployment>, RegistryError> {
+        if by.message.trim().is_empty() {
+            return Err(RegistryError::InvalidField {
+                field: "message",
+                message: "going live without approval needs a reason".to_owned(),
+            });
+        }
+        self.deploy_if(prompt, environment, split, expected, by, true).await
+    }
+
+    async fn deploy_if(
+        &self,
+        prompt: &str,
+        environment: &str,
+        split: Vec<Arm>,
+        expected: Option<u32>,
+        by: By<'_>,
+        break_glass: bool,
+    ) -> Result<Published<Deployment>, RegistryError> {
         upper_bounds(&split).map_err(|message| RegistryError::InvalidField {
             field: "split",
             message,
@@ -237,21 +314,18 @@ impl Registry {
                 current: live.map(Box::new),
             });
         }
-        if protected {
-            let proposal = json!({
-                "prompt": prompt, "environment": environment, "split": split, "message": by.message,
-            });
-            return Err(RegistryError::ApprovalRequired {
-                change: Box::new(proposal),
-            });
+        if protected && !break_glass {
+            return Err(approval_required(&prompt, environment, &split, by.message));
         }
         let next = Next {
             prompt,
             environment,
             live,
             split,
-            by,
+            message: by.message,
             rolled_back_to: None,
+            change: None,
+            break_glass: protected,
         };
         record(change, next).await
     }
@@ -259,7 +333,7 @@ impl Registry {
     /// Makes the split of an earlier deployment live again, exactly as it was.
     ///
     /// Without `to` it is the last deployment before the present one that differed from it and was not itself rolled
-    /// back from. Needs no approval: whatever was live once had it.
+    /// back from. Needs no approval: whatever was live once had it, unless it went live by breaking glass.
     ///
     /// # Errors
     /// When the prompt, the environment or the deployment does not exist, there is nothing to return to, or the
@@ -273,17 +347,23 @@ impl Registry {
     ) -> Result<Published<Deployment>, RegistryError> {
         let mut change = Change::begin(self, by.actor).await?;
         let prompt = prompts::require(change.sql(), prompt).await?;
-        environments::one(change.sql(), environment).await?;
+        let protected = environments::one(change.sql(), environment).await?.protected;
         let mut history = select(change.sql(), &prompt, environment, i64::MAX, i64::MAX).await?;
         history.reverse();
-        let target = target(&history, &prompt, environment, to)?;
+        let target = target(&history, &prompt, environment, protected, to)?;
+        let past = &history[target as usize - 1];
+        if protected && past.break_glass {
+            return Err(approval_required(&prompt, environment, &past.split, by.message));
+        }
         let next = Next {
-            split: history[target as usize - 1].split.clone(),
+            split: past.split.clone(),
             live: history.pop(),
             prompt,
             environment,
-            by,
+            message: by.message,
             rolled_back_to: Some(target),
+            change: None,
+            break_glass: false,
         };
         record(change, next).await
     }
@@ -319,8 +399,26 @@ impl Registry {
     }
 }
 
+/// Refuses with the change that somebody else would approve, ready to be proposed.
+fn approval_required(prompt: &str, environment: &str, split: &[Arm], message: &str) -> RegistryError {
+    let change = json!({
+        "environment": environment,
+        "deployments": [{"prompt": prompt, "split": split}],
+        "message": message,
+    });
+    RegistryError::ApprovalRequired {
+        change: Box::new(change),
+    }
+}
+
 /// Picks the deployment to return to; `history` starts with number 1.
-fn target(history: &[Deployment], prompt: &str, environment: &str, to: Option<u32>) -> Result<u32, RegistryError> {
+fn target(
+    history: &[Deployment],
+    prompt: &str,
+    environment: &str,
+    protected: bool,
+    to: Option<u32>,
+) -> Result<u32, RegistryError> {
     let present = history.len();
     match to {
         None => {
@@ -329,6 +427,7 @@ fn target(history: &[Deployment], prompt: &str, environment: &str, to: Option<u3
                 .map(|deployment| Past {
                     split: deployment.split.clone(),
                     rolled_back_to: deployment.rolled_back_to,
+                    passed_over: protected && deployment.break_glass,
                 })
                 .collect();
             previous(&line).ok_or_else(|| {

@@ -41,8 +41,14 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("migrations/0003_audit_chain.sqlite.sql"),
     },
     Migration {
-        name: "0004_erasures",
-        sql: include_str!("migrations/0004_erasures.sql"),
+        name: "0004_changes",
+        sql: include_str!("migrations/0004_changes.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
+    Migration {
+        name: "0005_erasures",
+        sql: include_str!("migrations/0005_erasures.sql"),
         data: Data::Nothing,
         sqlite: "",
     },

@@ -217,4 +217,22 @@ impl Registry {
             .await
             .unwrap();
     }
+
+    /// Lets statements fail: `INSERT ON live`, where `NEW.number = 2`.
+    pub(crate) async fn fail_for_tests(&self, event: &str, condition: &str) {
+        let trigger = format!(
+            "CREATE TRIGGER broken_for_tests BEFORE {event} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn heal_for_tests(&self) {
+        sqlx::raw_sql("DROP TRIGGER broken_for_tests")
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
 }

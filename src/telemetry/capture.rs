@@ -158,7 +158,7 @@ impl Redactor {
             out.extend_from_slice(mark);
             copied = span.end;
         }
-        if copied == 0 && !spans.first().is_some_and(|span| span.start < end) {
+        if copied == 0 && spans.first().is_none_or(|span| span.start >= end) {
             return false;
         }
         out.extend_from_slice(&text[copied.min(end)..end]);
@@ -201,10 +201,7 @@ impl People<'_> {
         let plain =
             |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'/' | b'<' | b'>' | b'&' | b'\'');
         !self.known.is_empty()
-            && (self
-                .known
-                .iter()
-                .any(|id| !id.as_bytes().iter().all(|byte| plain(byte)))
+            && (self.known.iter().any(|id| !id.as_bytes().iter().all(&plain))
                 || keys::has_escaped_ascii(text)
                 || self
                     .known

@@ -1,9 +1,12 @@
 //! The shipper: takes sealed segments in their order, stores each as one batch, and puts its file away.
 //!
 //! A segment leaves the queue only when its rows are stored, or when it is certain that some never can be: then those
-//! that can are stored by themselves, and the file goes to `dead/` and is counted. Any other failure is the sink's, and
-//! is repeated for ever, 100 ms to 30 s apart. One segment is in flight at a time, so order is kept and memory is
-//! bounded by one segment.
+//! that can are stored by themselves (`split`), and the others are kept as a dead letter and counted. Any other failure is
+//! the sink's, and is repeated for ever, 100 ms to 30 s apart. One segment is in flight at a time, so order is kept and
+//! memory is bounded by one segment.
+//!
+//! Between batches it does its `chores`: dead letters that people have asked to resend, and records that the sink is no
+//! longer to keep.
 //!
 //! The sink is made ready before the first segment, in the same way: a server that is not there yet delays nothing but
 //! records.
@@ -21,10 +24,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::row::{EXCHANGE_SCHEMA_ID, KIND_EXCHANGE, KIND_FEEDBACK, KIND_REFUSALS, exchange_columns};
-use super::sink::{Batch, Sink, SinkError, Stored};
-use crate::spool::recover::{Recovered, recover};
+use super::dead::DeadLetters;
+use super::sink::{Sink, SinkError, Stored};
 use crate::spool::{Disposal, LogGate, Sealed, SpoolStats};
+
+mod chores;
+mod segment;
+mod split;
+mod stats;
+
+pub use split::{Dead, Split, split};
+pub use stats::ShipStats;
+
+use chores::Chores;
+use segment::{Unreadable, decode_sealed};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -40,55 +53,65 @@ pub enum ShipError {
     Sink(#[from] SinkError),
 }
 
-/// Why a segment can never be shipped.
-#[derive(Debug, thiserror::Error)]
-enum Poison {
-    #[error(transparent)]
-    Header(#[from] crate::spool::format::HeaderError),
-    #[error("header says {found}, the file name {named}")]
-    Misnamed { found: String, named: String },
-    #[error("rows have schema {0}, this build knows 1 to {EXCHANGE_SCHEMA_ID}")]
-    Schema(u32),
-    #[error("frame kind {0} is not known")]
-    Kind(u8),
-    #[error("{0}")]
-    Row(SinkError),
+/// What a shipper works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Bounded by the disk: see the sender in the spool.
+    pub incoming: mpsc::UnboundedReceiver<Sealed>,
+    pub sink: Sink,
+    pub disposal: Disposal,
+    pub letters: DeadLetters,
+    /// The spool's counters, some of which are the shipper's to count.
+    pub stats: Arc<SpoolStats>,
+    pub shipped: Arc<ShipStats>,
+    pub insert_duration: prometheus::Histogram,
+    /// Some(deadline): ship what is there, then end. The sender gone: end at once.
+    pub stop: watch::Receiver<Option<Instant>>,
 }
 
 /// Ships until told to stop; owned by its task.
 #[derive(Debug)]
 pub struct Shipper {
-    /// Bounded by the disk: see the sender in the spool.
     incoming: mpsc::UnboundedReceiver<Sealed>,
     /// Oldest first; the first is in flight.
     pending: VecDeque<Sealed>,
     sink: Sink,
     disposal: Disposal,
+    letters: DeadLetters,
     stats: Arc<SpoolStats>,
+    shipped: Arc<ShipStats>,
     insert_duration: prometheus::Histogram,
-    /// Some(deadline): ship what is there, then end. The sender gone: end at once.
     stop: watch::Receiver<Option<Instant>>,
     gate: LogGate,
+    tidy_gate: LogGate,
+    chores: Chores,
 }
 
 impl Shipper {
-    pub fn new(
-        incoming: mpsc::UnboundedReceiver<Sealed>,
-        sink: Sink,
-        disposal: Disposal,
-        stats: Arc<SpoolStats>,
-        insert_duration: prometheus::Histogram,
-        stop: watch::Receiver<Option<Instant>>,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            incoming,
+            sink,
+            disposal,
+            letters,
+            stats,
+            shipped,
+            insert_duration,
+            stop,
+        } = parts;
         Self {
             incoming,
             pending: VecDeque::new(),
             sink,
             disposal,
+            letters,
             stats,
+            shipped,
             insert_duration,
             stop,
             gate: LogGate::default(),
+            tidy_gate: LogGate::default(),
+            chores: Chores::new(),
         }
     }
 
@@ -105,6 +128,7 @@ impl Shipper {
                 if stopping {
                     break;
                 }
+                self.chores(0).await;
                 self.idle().await;
                 continue;
             }
@@ -117,8 +141,10 @@ impl Shipper {
             };
             match done {
                 Ok(()) => {
-                    if prepared {
+                    if let (true, Some(done)) = (prepared, &next) {
                         self.pending.pop_front();
+                        self.chores.stored(done.bytes);
+                        self.chores(done.frames.into()).await;
                     }
                     prepared = true;
                     backoff = BACKOFF_MIN;
@@ -173,11 +199,12 @@ impl Shipper {
             .store(self.pending.front().map_or(0, |s| s.created_at), Relaxed);
     }
 
-    /// Waits for a segment, or for the word to stop.
+    /// Waits for a segment, for a chore to be due, or for the word to stop.
     async fn idle(&mut self) {
         tokio::select! {
             sealed = self.incoming.recv() => self.pending.extend(sealed),
             _ = self.stop.changed() => {}
+            () = sleep_until(self.chores.next()) => {}
         }
     }
 
@@ -206,7 +233,7 @@ impl Shipper {
         let bytes = match blocking(move || reading.read()).await {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.count_damage(sealed, u64::from(sealed.frames));
+                self.count_missing(sealed, 0);
                 self.disposal.release(sealed);
                 return Ok(());
             }
@@ -214,9 +241,9 @@ impl Shipper {
         };
         let stored = self.store(sealed, &bytes).await?;
         let (disposal, done) = (self.disposal.clone(), sealed.clone());
-        if let Err(poison) = stored {
+        if let Err(unreadable) = stored {
             let path = blocking(move || disposal.bury(&done)).await.map_err(failed)?;
-            tracing::error!(error = %poison, path = %path.display(), records = sealed.frames, "segment cannot be decoded");
+            tracing::error!(error = %unreadable, path = %path.display(), records = sealed.frames, "segment cannot be decoded");
         } else if let Err(error) = blocking(move || disposal.recycle(&done)).await {
             // Stored is what counts; the next start offers it again and finds its token.
             tracing::warn!(%error, path = %sealed.path.display(), "cannot recycle a shipped segment");
@@ -224,91 +251,53 @@ impl Shipper {
         Ok(())
     }
 
-    /// Stores what is in a segment's bytes; the inner error says that this can never succeed.
-    async fn store(&mut self, sealed: &Sealed, bytes: &[u8]) -> Result<Result<(), Poison>, ShipError> {
-        let (mut batch, found) = match recover(bytes).map_err(Poison::from).and_then(|r| decode(sealed, &r)) {
+    /// Stores what is in a segment's bytes; the inner error says that nothing of it can ever be.
+    async fn store(&mut self, sealed: &Sealed, bytes: &[u8]) -> Result<Result<(), Unreadable>, ShipError> {
+        let mut decoded = match decode_sealed(sealed, bytes) {
             Ok(decoded) => decoded,
-            Err(poison) => return Ok(Err(poison)),
+            Err(unreadable) => return Ok(Err(unreadable)),
         };
+        let batch = &mut decoded.batch;
         // An earlier process may have sent it, and died before it knew.
         batch.doubt_since = self.disposal.is_of_earlier_boot(sealed).then_some(sealed.created_at);
         let begun = Instant::now();
-        let stored = self.sink.store(&batch).await;
+        let mut dead = Vec::new();
+        let stored = self.sink.store(batch).await;
         // Also of a failed one: part of it may be there.
         self.stats.note_stored(batch.oldest());
         match stored {
             Ok(Stored::Now) => {
-                self.stats.shipped.fetch_add(found, Relaxed);
-                if found < u64::from(sealed.frames) {
-                    self.count_damage(sealed, u64::from(sealed.frames) - found);
-                }
+                self.stats.shipped.fetch_add(batch.rows() as u64, Relaxed);
+                self.shipped.refused.fetch_add(batch.refused(), Relaxed);
+                self.count_missing(sealed, decoded.found);
             }
             Ok(Stored::Before) => tracing::info!(token = batch.token, "segment had been stored before, skipped"),
             Err(error) if error.is_poison() => {
-                self.store_sound_rows(&batch).await?;
-                return Ok(Err(Poison::Row(error)));
+                tracing::warn!(%error, token = batch.token, "the sink refuses rows of a segment, looking for them");
+                let split = split(&mut self.sink, batch).await?;
+                self.stats.note_stored(batch.oldest());
+                self.stats.shipped.fetch_add(split.stored, Relaxed);
+                self.count_missing(sealed, decoded.found);
+                dead = split.dead;
             }
             Err(error) => return Err(error.into()),
         }
+        dead.append(&mut decoded.unknown);
+        self.bury_rows(&decoded.header, &dead).await?;
         self.insert_duration.observe(begun.elapsed().as_secs_f64());
         self.stats.shipped_segments.fetch_add(1, Relaxed);
         Ok(Ok(()))
     }
 
-    /// Stores what can be decoded of a batch that was refused for its rows. If that is all of it, or is refused as
-    /// well, nobody knows which rows are to blame, and none is stored.
-    async fn store_sound_rows(&mut self, batch: &Batch<'_>) -> Result<(), ShipError> {
-        let sound = batch.sound_rows();
-        if sound.rows() == 0 || sound.rows() == batch.rows() {
-            return Ok(());
-        }
-        let stored = self.sink.store(&sound).await;
-        self.stats.note_stored(batch.oldest());
-        match stored {
-            Ok(Stored::Now) => {
-                self.stats.shipped.fetch_add(sound.rows() as u64, Relaxed);
-                Ok(())
-            }
-            Ok(Stored::Before) => Ok(()),
-            Err(error) if error.is_poison() => Ok(()),
-            Err(error) => Err(error.into()),
+    /// Counts the records that a sealed segment should have had and has not.
+    fn count_missing(&self, sealed: &Sealed, found: u64) {
+        let missing = u64::from(sealed.frames).saturating_sub(found);
+        if missing > 0 {
+            self.stats.damaged_segments.fetch_add(1, Relaxed);
+            self.stats.damaged_frames.fetch_add(missing, Relaxed);
+            tracing::error!(path = %sealed.path.display(), missing, "records are missing from a sealed segment");
         }
     }
-
-    fn count_damage(&self, sealed: &Sealed, missing: u64) {
-        self.stats.damaged_segments.fetch_add(1, Relaxed);
-        self.stats.damaged_frames.fetch_add(missing, Relaxed);
-        tracing::error!(path = %sealed.path.display(), missing, "records are missing from a sealed segment");
-    }
-}
-
-/// Sorts the frames of a segment by kind; also returns how many there are.
-fn decode<'a>(sealed: &Sealed, recovered: &Recovered<'a>) -> Result<(Batch<'a>, u64), Poison> {
-    let header = &recovered.header;
-    if (&header.boot, header.worker, header.sequence) != (&sealed.boot, sealed.worker, sealed.sequence) {
-        let found = format!("{}/{}-{}", header.boot, header.worker, header.sequence);
-        return Err(Poison::Misnamed {
-            found,
-            named: sealed.token(),
-        });
-    }
-    if exchange_columns(header.schema).is_none() {
-        return Err(Poison::Schema(header.schema));
-    }
-    let mut batch = Batch {
-        token: sealed.token(),
-        schema: header.schema,
-        ..Batch::default()
-    };
-    for frame in &recovered.frames {
-        match frame.kind {
-            KIND_EXCHANGE => batch.exchanges.push(frame.payload),
-            KIND_FEEDBACK => batch.feedback.push(frame.payload),
-            KIND_REFUSALS => batch.refusals.push(frame.payload),
-            kind => return Err(Poison::Kind(kind)),
-        }
-    }
-    Ok((batch, recovered.frames.len() as u64))
 }
 
 /// Runs file work off the runtime's threads.

@@ -1,8 +1,10 @@
 //! Where batches go: the one place that knows there are several sinks.
 
+use sha2::{Digest, Sha256};
+
 use super::clickhouse::{ClickHouseError, ClickHouseSink};
-use super::row::{EXCHANGE_SCHEMA_ID, decode_exchange, decode_feedback, decode_refusals};
-use super::sqlite::{SqliteError, SqliteSink};
+use super::row::{EXCHANGE_SCHEMA_ID, decode_refusals};
+use super::sqlite::{SqliteError, SqliteSink, Tidied};
 
 /// Rows of one segment, each as it was encoded.
 #[derive(Debug)]
@@ -11,6 +13,8 @@ pub struct Batch<'a> {
     pub token: String,
     /// What the rows mean: that of the build that wrote them, see [`exchange_columns`](super::row::exchange_columns).
     pub schema: u32,
+    /// Whether these are only some of the token's rows: then each is asked for, and their bytes are part of the token.
+    pub piece: bool,
     /// When an attempt of an earlier process may have been made, µs since the epoch; None if there was none.
     pub doubt_since: Option<i64>,
     pub exchanges: Vec<&'a [u8]>,
@@ -23,6 +27,7 @@ impl Default for Batch<'_> {
         Self {
             token: String::new(),
             schema: EXCHANGE_SCHEMA_ID,
+            piece: false,
             doubt_since: None,
             exchanges: Vec::new(),
             feedback: Vec::new(),
@@ -31,7 +36,7 @@ impl Default for Batch<'_> {
     }
 }
 
-impl<'a> Batch<'a> {
+impl Batch<'_> {
     pub fn rows(&self) -> usize {
         self.exchanges.len() + self.feedback.len() + self.refusals.len()
     }
@@ -43,21 +48,22 @@ impl<'a> Batch<'a> {
         self.exchanges.iter().filter_map(began).min()
     }
 
-    /// Those of its rows that can be decoded, as a batch with a token of its own: a token never goes with other bytes.
-    pub fn sound_rows(&self) -> Batch<'a> {
-        Batch {
-            token: format!("{}/sound", self.token),
-            schema: self.schema,
-            doubt_since: self.doubt_since,
-            exchanges: decodable(&self.exchanges, |row| decode_exchange(self.schema, row).is_ok()),
-            feedback: decodable(&self.feedback, |row| decode_feedback(row).is_ok()),
-            refusals: decodable(&self.refusals, |row| decode_refusals(row).is_ok()),
-        }
+    /// Requests that are counted in its refusals.
+    pub fn refused(&self) -> u64 {
+        let counts = self.refusals.iter().filter_map(|row| decode_refusals(row).ok());
+        counts.map(|refusals| refusals.requests).sum()
     }
 }
 
-fn decodable<'a>(rows: &[&'a [u8]], sound: impl Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
-    rows.iter().copied().filter(|row| sound(row)).collect()
+/// Names some rows by their bytes: the first 16 hexadecimal digits of their SHA-256.
+pub fn digest(rows: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for row in rows {
+        hasher.update((row.len() as u64).to_le_bytes());
+        hasher.update(row);
+    }
+    let digest = hasher.finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What became of a batch.
@@ -115,6 +121,17 @@ impl Sink {
         match self {
             Self::Sqlite(sink) => Ok(sink.store(batch).await?),
             Self::ClickHouse(sink) => Ok(sink.store(batch).await?),
+        }
+    }
+
+    /// Removes some of what is no longer to be kept; a short step. ClickHouse does that by itself. `quiet`: no batch waits.
+    ///
+    /// # Errors
+    /// Nothing was removed; try again later.
+    pub async fn tidy(&mut self, quiet: bool) -> Result<Tidied, SinkError> {
+        match self {
+            Self::Sqlite(sink) => Ok(sink.tidy(quiet).await?),
+            Self::ClickHouse(_) => Ok(Tidied::default()),
         }
     }
 

@@ -3,30 +3,35 @@
 //! One sealed segment is one transaction, which also stores the segment's token: a segment offered again, because we
 //! died between commit and recycling, is skipped. So each record is stored exactly once.
 //!
-//! The file is in WAL mode with `synchronous = NORMAL`: a commit survives `kill -9` (it is in the kernel's hands, as
+//! The file is in WAL mode, by default with `synchronous = NORMAL`: a commit survives `kill -9` (it is in the kernel's hands, as
 //! the spool's frames are), but a power failure may take the last commits, whose segments may be recycled already.
-//! That is the promise of `durability = "process"`, and costs no fsync a second.
+//! That is the promise of `durability = "process"`, and costs no fsync a second; with `"disk"` it is `FULL`.
 //!
 //! | file | what |
 //! |---|---|
 //! | `file` | opening, making and upgrading the file |
 //! | `insert` | a batch as one transaction |
+//! | `retention` | removing what is no longer kept |
 //! | `store` | reading back |
 //! | `erase` | taking content out again |
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sqlx::{Connection, SqliteConnection};
 
 use super::rowbinary::DecodeError;
 use super::sink::{Batch, Stored};
+use crate::config::Sqlite;
+use retention::Retention;
 
 mod erase;
 mod file;
 mod insert;
+mod retention;
 mod store;
 
 pub(super) use file::connect_options;
+pub use retention::Tidied;
 pub use store::SqliteStore;
 
 /// Why rows could not be stored.
@@ -49,6 +54,8 @@ pub enum SqliteError {
 #[derive(Debug)]
 pub struct SqliteSink {
     path: PathBuf,
+    retention: Retention,
+    durable: bool,
     /// None after an error: the next batch opens the file anew, whatever the connection's state was.
     connection: Option<SqliteConnection>,
 }
@@ -58,10 +65,12 @@ impl SqliteSink {
     ///
     /// # Errors
     /// The file cannot be opened, is no database, or was written by a newer build.
-    pub async fn open(path: &Path) -> Result<Self, SqliteError> {
+    pub async fn open(config: &Sqlite, durable: bool) -> Result<Self, SqliteError> {
         Ok(Self {
-            path: path.to_path_buf(),
-            connection: Some(file::open(path).await?),
+            path: config.path.clone(),
+            retention: Retention::new(config),
+            durable,
+            connection: Some(file::open(&config.path, durable).await?),
         })
     }
 
@@ -72,11 +81,26 @@ impl SqliteSink {
     pub async fn store(&mut self, batch: &Batch<'_>) -> Result<Stored, SqliteError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => file::open(&self.path).await?,
+            None => file::open(&self.path, self.durable).await?,
         };
         let stored = insert::insert_batch(&mut connection, batch).await?;
         self.connection = Some(connection);
         Ok(stored)
+    }
+
+    /// Removes some of what is no longer kept.
+    ///
+    /// # Errors
+    /// Nothing was removed.
+    pub async fn tidy(&mut self, quiet: bool) -> Result<Tidied, SqliteError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => file::open(&self.path, self.durable).await?,
+        };
+        let now = jiff::Timestamp::now().as_microsecond();
+        let tidied = self.retention.step(&mut connection, now, quiet).await?;
+        self.connection = Some(connection);
+        Ok(tidied)
     }
 
     /// Closes the file, which also empties the write-ahead log.

@@ -24,6 +24,10 @@ What it does as the real server does:
 - Errors: the engine's message, `X-ClickHouse-Exception-Code`, and the status the real server chooses for the code.
 - `X-ClickHouse-Summary`, `X-ClickHouse-Query-Id`; one statement a request.
 
+With `--cluster NAME` the engine knows a cluster of that name, whose only server it is itself, with the macros `{shard}` and
+`{replica}`: Distributed tables work. It has no keeper, so two things are left out of statements: `ON CLUSTER`, and what
+makes an engine replicated (its table is a plain one then, with a window for tokens of its own).
+
 What it does not do: answers are not compressed and not streamed, and a client that leaves does not stop its query.
 
 Faults, by `POST /__fault` with JSON, each replacing the value it had:
@@ -125,16 +129,43 @@ class Faults:
             return plan["order"]
 
 
+# A cluster of one server: itself, since host and port are its own.
+CLUSTER = """<clickhouse>
+  <tcp_port>9000</tcp_port>
+  <macros><cluster>{name}</cluster><shard>01</shard><replica>r1</replica></macros>
+  <remote_servers><{name}><shard><internal_replication>true</internal_replication>
+    <replica><host>127.0.0.1</host><port>9000</port></replica></shard></{name}></remote_servers>
+</clickhouse>
+"""
+
+
+def without_keeper(sql):
+    """A statement as one server without a keeper can run it."""
+    sql = re.sub(r" ON CLUSTER '[^']*'", "", sql)
+    sql = re.sub(r"ENGINE = Replicated(\w*MergeTree)\([^)]*\)", r"ENGINE = \1", sql)
+    return re.sub(
+        r"\breplicated_deduplication_window = (\d+), replicated_deduplication_window_seconds = \d+",
+        r"non_replicated_deduplication_window = \1", sql)
+
+
 class Engine:
     """The engine on one folder. Each request has a connection of its own (1.3 ms), and so its own settings."""
 
-    def __init__(self, folder, scratch):
-        self.folder, self.scratch = folder, scratch
+    def __init__(self, folder, scratch, cluster=None):
+        self.scratch, self.cluster = scratch, cluster
+        self.folder = folder
+        if cluster:
+            config = os.path.join(scratch, "cluster.xml")
+            with open(config, "w") as file:
+                file.write(CLUSTER.format(name=cluster))
+            self.folder = f"{folder}?config-file={config}"
         # Keeps the engine loaded; connections come and go.
-        self.keep = Connection(folder)
+        self.keep = Connection(self.folder)
         self.version = self.keep.query("SELECT version()", "TSV").bytes().decode().strip()
 
     def run(self, sql, settings, database, fmt, params, body):
+        if self.cluster:
+            sql = without_keeper(sql)
         connection = Connection(self.folder)
         try:
             if database:
@@ -370,13 +401,14 @@ def main():
     parser.add_argument("--port", type=int, default=0, help="0: any free one, printed")
     parser.add_argument("--user", default="default")
     parser.add_argument("--password", default="")
+    parser.add_argument("--cluster", metavar="NAME", help="the engine is the only server of this cluster")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="clickhouse-bodies-") as scratch:
         data = os.path.abspath(args.data or os.path.join(scratch, "data"))
         os.makedirs(data, exist_ok=True)
         server = Server(("127.0.0.1", args.port), Handler)
-        server.engine = Engine(data, scratch)
+        server.engine = Engine(data, scratch, args.cluster)
         server.faults = Faults()
         server.credentials = (args.user, args.password)
         # `shutdown` waits for the loop it is called in, so it needs a thread.

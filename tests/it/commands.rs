@@ -257,3 +257,92 @@ async fn audit_log_is_listed_verified_and_exported_by_commands() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("breaks at entry 2"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_is_proposed_reviewed_and_applied_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    let first = file(folder.path(), "first.yaml", FIRST);
+    for id in ["a", "b"] {
+        run(&gateway, &["prompt", "push", id, &first, "--create", "-m", "one"]);
+    }
+    let policy = json!({"protected": true, "required_checks": ["eval"]});
+    gateway
+        .admin(Method::PUT, "/environments/production", &policy)
+        .await
+        .expect(200);
+    let as_user = |name: &str, role: &str| {
+        run(&gateway, &["users", "create", name, "--role", role]);
+        let made = run(&gateway, &["tokens", "create", "t", "--user", name]);
+        made["secret"].as_str().unwrap().to_owned()
+    };
+    let (rob, dan, ci) = (
+        as_user("rob", "reviewer"),
+        as_user("dan", "deployer"),
+        as_user("ci", "checker"),
+    );
+    let by = |token: &str, args: &[&str]| {
+        let output = command(&gateway, args).env("PROMPTGATE_TOKEN", token).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, text) = by(&dan, &["deploy", "a", "production", "--version", "1"]);
+    assert!(code == 1 && text.contains("approve"), "{text}");
+    let (code, text) = by(
+        &dan,
+        &["changes", "propose", "production", "a=1", "b=x=1:60,y=1:40", "-m", "go"],
+    );
+    assert!(code == 0 && text.contains("change 1 in production: open"), "{text}");
+    assert!(
+        text.contains("b: x=1:60, y=1:40") && text.contains("check eval: pending, required"),
+        "{text}"
+    );
+    assert_eq!(by(&dan, &["changes", "approve", "1"]).0, 1);
+    let (code, text) = by(&rob, &["changes", "comment", "1", "why now?"]);
+    assert!(code == 0 && text.contains("rob: why now?"), "{text}");
+    let (code, text) = by(&rob, &["changes", "approve", "1", "--revision", "1", "-m", "fine"]);
+    assert!(code == 0 && text.contains("approvals: 1 of 1"), "{text}");
+    let (code, text) = by(&dan, &["changes", "apply", "1"]);
+    assert!(code == 1 && text.contains("eval (pending)"), "{text}");
+    let (code, text) = by(&ci, &["changes", "check", "1", "eval", "pass", "--summary", "12 of 12"]);
+    assert!(
+        code == 0 && text.contains("ready: promptgate changes apply 1"),
+        "{text}"
+    );
+    let (code, text) = by(&dan, &["changes", "apply", "1"]);
+    assert!(code == 0 && text.contains("a: control=1:100, deployment 1"), "{text}");
+    let (_, text) = by(&dan, &["changes", "list"]);
+    assert!(text.contains("applied") && text.contains("a, b"), "{text}");
+    let (_, text) = by(&dan, &["changes", "stats"]);
+    assert!(text.contains("to going live: median"), "{text}");
+    let (code, text) = by(
+        &dan,
+        &[
+            "deploy",
+            "a",
+            "production",
+            "--version",
+            "1",
+            "--break-glass",
+            "-m",
+            "x",
+        ],
+    );
+    assert!(code == 1 && text.contains("break_glass"), "{text}");
+    run(
+        &gateway,
+        &[
+            "deploy",
+            "a",
+            "production",
+            "--version",
+            "1",
+            "--break-glass",
+            "-m",
+            "fire",
+        ],
+    );
+    let (_, text) = read(&gateway, &["audit", "list", "--action", "deployment.break_glass"]);
+    assert!(text.contains("fire"), "{text}");
+}

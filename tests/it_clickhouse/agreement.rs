@@ -6,7 +6,7 @@ use promptgate::telemetry::{ExchangeFilter, GroupBy, SinkOptions, StatsQuery, St
 use serde_json::Value;
 
 use super::records::{START, feedback, record};
-use super::support::{DEADLINE, Database, on_worker, start};
+use super::support::{DEADLINE, Database, on_worker, sqlite, start};
 
 const COUNT: u64 = 600;
 
@@ -27,7 +27,7 @@ fn fill(telemetry: &Telemetry) {
 async fn stores(database: &Database, folder: &std::path::Path) -> [Store; 2] {
     let path = folder.join("telemetry.db");
     for telemetry in [
-        start(SinkOptions::Sqlite { path: path.clone() }, &folder.join("a")),
+        start(SinkOptions::Sqlite(sqlite(&path)), &folder.join("a")),
         database.telemetry(&folder.join("b")),
     ] {
         fill(&telemetry);

@@ -90,7 +90,11 @@ async fn erased_exchanges_keep_their_figures_and_nothing_else() {
         for (i, exchange) in exchanges.iter().rev().enumerate() {
             let erased = i < 100 && i % 4 < 2;
             assert_eq!(exchange["capture"], if erased { "erased" } else { "full" }, "{i}");
-            let shown = store.exchange(exchange["exchange_id"].as_str().unwrap()).await.unwrap().unwrap();
+            let shown = store
+                .exchange(exchange["exchange_id"].as_str().unwrap())
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(shown.to_string().contains("private"), !erased, "{shown}");
             if erased {
                 let empty = (&shown["tags"], &shown["document_ids"], &shown["variables"]);

@@ -5,10 +5,14 @@
 //! fail or die, `tests/clickhouse/server.py` is started with the Python of `PROMPTGATE_TEST_PYTHON`.
 
 mod agreement;
+mod cluster;
+mod dead;
+mod doubt;
 mod erase;
 mod gateway;
 mod outage;
 mod records;
 mod schema;
+mod servers;
 mod sink;
 mod support;

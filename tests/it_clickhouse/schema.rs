@@ -3,7 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use promptgate::telemetry::clickhouse::{ClickHouseError, schema};
+use promptgate::telemetry::clickhouse::ClickHouseError;
+use promptgate::telemetry::clickhouse::schema::{self, Schema};
 use promptgate::telemetry::row::{EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, REFUSALS_COLUMNS};
 
 use super::support::{DEADLINE, Database};
@@ -13,10 +14,10 @@ const MIGRATIONS: usize = schema::MIGRATIONS.len();
 #[tokio::test]
 async fn migrations_make_the_columns_of_the_rows_and_run_once() {
     let database = Database::new();
-    assert_eq!(schema::plan(&database.server).await.unwrap().pending.len(), MIGRATIONS);
-    assert_eq!(schema::migrate(&database.server).await.unwrap(), MIGRATIONS);
-    assert_eq!(schema::migrate(&database.server).await.unwrap(), 0);
-    assert!(schema::plan(&database.server).await.unwrap().is_empty());
+    assert_eq!(database.schema().plan().await.unwrap().pending.len(), MIGRATIONS);
+    assert_eq!(database.schema().migrate().await.unwrap(), MIGRATIONS);
+    assert_eq!(database.schema().migrate().await.unwrap(), 0);
+    assert!(database.schema().plan().await.unwrap().is_empty());
     for (table, columns) in [
         ("exchanges", &EXCHANGE_COLUMNS[..]),
         ("feedback", &FEEDBACK_COLUMNS[..]),
@@ -40,7 +41,7 @@ async fn migrations_make_the_columns_of_the_rows_and_run_once() {
     database
         .sql("INSERT INTO schema_migrations VALUES (99, 'later', 'x', now())")
         .await;
-    let newer = schema::migrate(&database.server).await.unwrap_err();
+    let newer = database.schema().migrate().await.unwrap_err();
     assert!(
         matches!(newer, ClickHouseError::Newer { found: 99, known } if known as usize == MIGRATIONS),
         "{newer}"
@@ -56,7 +57,7 @@ async fn migrations_of_many_nodes_at_once_are_recorded_once() {
             let server = database.server.clone();
             tokio::spawn(async move {
                 let end = Instant::now() + DEADLINE;
-                while let Err(error) = schema::migrate(&server).await {
+                while let Err(error) = Schema::new(&server, &server.urls[0], false).migrate().await {
                     assert!(matches!(error, ClickHouseError::Locked { .. }), "{error}");
                     assert!(Instant::now() < end, "not in time");
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -84,11 +85,29 @@ async fn expiry_follows_the_configuration() {
         (0, None),
     ] {
         database.server.ttl_days = days;
-        schema::migrate(&database.server).await.unwrap();
+        database.schema().migrate().await.unwrap();
         let found = database.sql(engine).await;
         assert_eq!(found.contains(" TTL "), wanted.is_some(), "{found}");
         assert!(wanted.is_none_or(|wanted| found.contains(wanted)), "{found}");
-        assert!(schema::plan(&database.server).await.unwrap().is_empty(), "{days}");
+        assert!(database.schema().plan().await.unwrap().is_empty(), "{days}");
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn durability_follows_the_configuration() {
+    let database = Database::new();
+    let durable = "SELECT name FROM system.tables WHERE database = currentDatabase() \
+                   AND engine_full LIKE '%fsync_after_insert = 1, fsync_part_directory = 1%' ORDER BY name";
+    for (wanted, tables) in [
+        (false, ""),
+        (true, "exchanges\nfeedback\nrefusals\nrollup_minute"),
+        (false, ""),
+    ] {
+        let schema = Schema::new(&database.server, &database.server.urls[0], wanted);
+        schema.migrate().await.unwrap();
+        assert_eq!(database.sql(durable).await, tables);
+        assert!(schema.plan().await.unwrap().is_empty());
     }
     database.drop().await;
 }
@@ -98,7 +117,11 @@ async fn migrate_command_shows_then_runs() {
     let database = Database::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("p.toml");
-    let (url, name, user) = (&database.server.url, &database.server.database, &database.server.user);
+    let (url, name, user) = (
+        &database.server.urls[0],
+        &database.server.database,
+        &database.server.user,
+    );
     let mut text = format!(
         "[telemetry]\nsink = \"clickhouse\"\n[telemetry.clickhouse]\nurl = {url:?}\ndatabase = {name:?}\nuser = {user:?}\n"
     );

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::records::record;
-use promptgate::config::{ClickHouse, Secret};
+use promptgate::config::{ClickHouse, Secret, Sqlite};
 use promptgate::metrics::Metrics;
+use promptgate::telemetry::clickhouse::schema::Schema;
 use promptgate::telemetry::{Recorder, SinkOptions, Telemetry, TelemetryOptions};
 use tokio::runtime::Handle;
 use tokio::task::LocalSet;
@@ -25,6 +26,11 @@ pub struct Server {
 impl Server {
     /// Starts one on a folder, on a free port if `port` is 0.
     pub fn start(data: &Path, port: u16) -> Self {
+        Self::start_with(data, port, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(data: &Path, port: u16, more: &[&str]) -> Self {
         let python = std::env::var("PROMPTGATE_TEST_PYTHON").expect(
             "PROMPTGATE_TEST_PYTHON is not set: run the tests by `tests/run`, which installs the ClickHouse engine, or \
              make a venv, `pip install --no-deps -r tests/clickhouse/requirements.txt` in it, and name its python",
@@ -34,6 +40,7 @@ impl Server {
             .arg(script)
             .args(["--until-eof", "--port", &port.to_string(), "--data"])
             .arg(data)
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -101,11 +108,15 @@ impl Database {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let nanos = jiff::Timestamp::now().as_nanosecond() % 1_000_000_000_000;
         let server = ClickHouse {
-            url: url.to_owned(),
+            urls: vec![url.to_owned()],
             database: format!("t{}_{count}_{nanos}", std::process::id()),
             ..ClickHouse::default()
         };
         Self { server }
+    }
+
+    pub fn schema(&self) -> Schema<'_> {
+        Schema::new(&self.server, &self.server.urls[0], false)
     }
 
     /// Runs SQL by hand, and returns the answer as tab-separated text.
@@ -115,7 +126,7 @@ impl Database {
             false => &self.server.database,
         };
         let request = reqwest::Client::new()
-            .post(format!("{}/?database={database}", self.server.url))
+            .post(format!("{}/?database={database}", self.server.urls[0]))
             .header("X-ClickHouse-User", &self.server.user)
             .header(
                 "X-ClickHouse-Key",
@@ -160,6 +171,14 @@ impl Database {
             },
             spool,
         )
+    }
+}
+
+/// A file that keeps everything.
+pub fn sqlite(path: &Path) -> Sqlite {
+    Sqlite {
+        path: path.to_owned(),
+        ..Sqlite::default()
     }
 }
 

@@ -252,7 +252,8 @@ async fn protected_environment_asks_for_approval_and_allows_rollback() {
     let error = admin.deploy(1).await.refused(403, "approval_required");
     assert_eq!(
         error["details"],
-        json!({"change": {"prompt": "support/greet", "environment": "production", "split": all_on(1), "message": "go"}})
+        json!({"change": {"environment": "production", "message": "go",
+            "deployments": [{"prompt": "support/greet", "split": all_on(1)}]}})
     );
     let back = admin
         .post(&format!("{DEPLOYMENT}/rollback"), json!({"message": "m"}))

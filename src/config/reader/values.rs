@@ -34,6 +34,42 @@ impl Reader<'_> {
         }
     }
 
+    /// A list of at least one string, each of which `parse` accepts.
+    pub fn texts<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let value = self.take(key)?;
+        let items = match value {
+            DeValue::Array(items) if !items.is_empty() => items,
+            other => {
+                self.wrong_type(
+                    key,
+                    &other,
+                    &format!("a list of at least one string such as [{example:?}]"),
+                );
+                return None;
+            }
+        };
+        let mut values = Vec::new();
+        for item in items {
+            let parsed = match item.get_ref() {
+                DeValue::String(text) => parse(text),
+                _ => Err(format!("has something else than strings, write e.g. [{example:?}]")),
+            };
+            match parsed {
+                Ok(value) => values.push(value),
+                Err(message) => {
+                    self.problem(key, message);
+                    return None;
+                }
+            }
+        }
+        Some(values)
+    }
+
     pub fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
         let example = default.to_string();
         let parse = |text: &str| {
@@ -114,7 +150,7 @@ impl Reader<'_> {
     }
 
     /// A list of strings, without those that `check` refuses.
-    pub fn texts(
+    pub fn words(
         &mut self,
         key: &'static str,
         most: usize,

@@ -30,11 +30,11 @@ impl Default for Redaction {
 impl Redaction {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         Redaction {
-            fields: r.texts("fields", MOST, |name| match name.trim() {
+            fields: r.words("fields", MOST, |name| match name.trim() {
                 "" => Err("is empty, write the name of a JSON member such as \"password\"".to_owned()),
                 _ => Ok(()),
             }),
-            patterns: r.texts("patterns", MOST, |text| {
+            patterns: r.words("patterns", MOST, |text| {
                 let error = crate::domain::pattern::compile(text).err();
                 error.map_or(Ok(()), |error| Err(format!("{} cannot be used: {error}", shown(text))))
             }),

@@ -162,7 +162,7 @@ async fn split_stream_has_the_same_bytes_in_pieces() {
 #[tokio::test]
 async fn split_pieces_leave_one_by_one() {
     let mock = start(Controls::default());
-    let controls = [("x-mock-split", "4"), ("x-mock-chunk-interval", "20ms")];
+    let controls = [("x-mock-split", "4"), ("x-mock-chunk-interval", "30s")];
     let mut connection = send_raw(&mock, CHAT, &streamed(), &controls).await;
     let first = read_until(&mut connection, "4\r\ndata\r\n").await;
     assert_eq!(http_chunks(&first), (vec![&b"data"[..]], false));

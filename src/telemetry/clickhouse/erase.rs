@@ -4,6 +4,7 @@
 use super::{ClickHouseError, ClickHouseStore};
 use crate::telemetry::erase::Erase;
 use crate::telemetry::store::StoreError;
+use crate::telemetry::store::filter::{Dialect, Sql};
 
 impl ClickHouseStore {
     /// Erases; returns how many exchanges of each.
@@ -12,13 +13,17 @@ impl ClickHouseStore {
         let mut concerned = Vec::new();
         for erase in erasures {
             let exchanges = condition(erase);
-            let sql = format!("SELECT count() FROM exchanges WHERE capture != 'erased' AND {exchanges}");
-            let count: u64 = self
-                .client
-                .query_raw(&sql)
-                .fetch_one()
-                .await
-                .map_err(ClickHouseError::from)?;
+            let mut sql = Sql::new(
+                Dialect::ClickHouse,
+                "SELECT count() FROM exchanges WHERE capture != 'erased'",
+            );
+            sql.push(&format!(" AND {exchanges}"));
+            let count = self
+                .rows(sql, |row| row.u64())
+                .await?
+                .first()
+                .copied()
+                .unwrap_or_default();
             counts.push(count);
             if count > 0 {
                 concerned.push(exchanges);
@@ -32,21 +37,47 @@ impl ClickHouseStore {
         let of_exchanges = |column: &str, more: &str| {
             format!("{column} IN (SELECT {column} FROM exchanges WHERE capture != 'erased'{more} AND ({concerned}))")
         };
-        let feedback = format!(
-            "ALTER TABLE feedback UPDATE text = '', comment = '' WHERE (text != '' OR comment != '') AND ({} OR {})",
-            of_exchanges("exchange_id", ""),
-            of_exchanges("response_id", " AND response_id != ''"),
-        );
-        let exchanges = format!(
-            "ALTER TABLE exchanges UPDATE variables = '', request = '', response = '', tags = map(), session = '', \
-             document_ids = [], capture = 'erased' WHERE capture != 'erased' AND ({concerned})"
-        );
-        // On all replicas, and before it answers.
-        let client = self.client.clone().with_setting("mutations_sync", "2");
-        for sql in [feedback, exchanges] {
-            client.query_raw(&sql).execute().await.map_err(ClickHouseError::from)?;
-        }
+        self.alter(
+            "feedback",
+            &format!(
+                "UPDATE text = '', comment = '' WHERE (text != '' OR comment != '') AND ({} OR {})",
+                of_exchanges("exchange_id", ""),
+                of_exchanges("response_id", " AND response_id != ''"),
+            ),
+        )
+        .await?;
+        self.alter(
+            "exchanges",
+            &format!(
+                "UPDATE variables = '', request = '', response = '', tags = map(), session = '', document_ids = [], \
+                 capture = 'erased' WHERE capture != 'erased' AND ({concerned})"
+            ),
+        )
+        .await?;
         Ok(counts)
+    }
+
+    /// Alters the table that holds the rows, wherever its parts are, and waits until that is done.
+    async fn alter(&self, table: &str, what: &str) -> Result<(), ClickHouseError> {
+        let sql = match &self.cluster {
+            None => format!("ALTER TABLE {table} {what}"),
+            Some(cluster) => format!("ALTER TABLE {table}_local ON CLUSTER {cluster} {what}"),
+        };
+        let mut last = ClickHouseError::Unreachable("there is no server".to_owned());
+        for client in &self.clients {
+            // On all replicas, before it answers.
+            let client = client
+                .clone()
+                .with_setting("max_execution_time", "0")
+                .with_setting("mutations_sync", "2")
+                .with_setting("allow_nondeterministic_mutations", "1");
+            match client.query_raw(&sql).execute().await.map_err(ClickHouseError::from) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_outage() => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
     }
 }
 

@@ -46,6 +46,9 @@ pub enum ClickHouseError {
     Newer { found: u32, known: u32 },
     #[error("clickhouse: another process holds the migration lock since {seconds} s, waiting")]
     Locked { seconds: u64 },
+    /// Nothing was stored: another server may have the batch, and cannot be asked yet.
+    #[error("clickhouse: a server that may have the batch cannot be asked, waiting: {0}")]
+    Unasked(String),
     #[error("clickhouse: rows have schema {0}, which this build does not know")]
     Schema(u32),
     #[error("clickhouse: an answer cannot be read: {0}")]
@@ -60,7 +63,7 @@ impl ClickHouseError {
 
     /// Whether it is certain that an INSERT has stored nothing.
     pub fn is_certain(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Schema(_))
+        matches!(self, Self::Unreachable(_) | Self::Schema(_) | Self::Unasked(_))
             || self.has_code(&PARSE_CODES)
             || self.has_code(&REFUSED_CODES)
     }

@@ -8,7 +8,10 @@
 //! the server's own clock, and is dropped by the next to come. Should a slow holder be taken for dead, two migrate at
 //! once: so every statement can be repeated (`IF NOT EXISTS`), and the lock only spares the noise.
 //!
-//! How long records are kept is not a migration but a setting: the tables' TTL is brought in line each time.
+//! How long records are kept, and whether an insert is flushed to disk, are not migrations but settings: they are brought
+//! in line each time.
+//!
+//! In a cluster the statements are `ON CLUSTER`, see `cluster`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,6 +20,7 @@ use clickhouse::Client;
 use sha2::{Digest, Sha256};
 
 use super::ClickHouseError;
+use super::cluster::Layout;
 use crate::config::ClickHouse;
 
 /// Age at which the lock of a process is no longer believed in.
@@ -66,6 +70,9 @@ const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
 /// Tables whose records expire, with the column of their time.
 const EXPIRING: [(&str, &str); 3] = [("exchanges", "started_at"), ("feedback", "at"), ("refusals", "since")];
 
+/// Tables that are flushed to disk before an insert is answered, if records are to survive the loss of power.
+const DURABLE: [&str; 4] = ["exchanges", "feedback", "refusals", "rollup_minute"];
+
 impl Migration {
     /// The first 16 hexadecimal digits of the text's SHA-256.
     pub fn checksum(&self) -> String {
@@ -88,100 +95,189 @@ pub struct Plan {
     /// The statement that makes the database, if it is not there.
     pub database: Option<String>,
     pub pending: Vec<&'static Migration>,
-    /// Statements that bring the time to live in line.
-    pub expiry: Vec<String>,
+    /// Statements that bring the tables' settings in line: time to live, durability.
+    pub settings: Vec<String>,
 }
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        self.database.is_none() && self.pending.is_empty() && self.expiry.is_empty()
+        self.database.is_none() && self.pending.is_empty() && self.settings.is_empty()
     }
 }
 
-/// Says what [`migrate`] would do. Changes nothing.
-///
-/// # Errors
-/// The server cannot be asked, or the database is of a newer build or of one whose migrations differ.
-pub async fn plan(server: &ClickHouse) -> Result<Plan, ClickHouseError> {
-    let client = super::client(server);
-    let ours = client.clone().with_database(&server.database);
-    let exists: u64 = client
-        .query("SELECT count() FROM system.databases WHERE name = ?")
-        .bind(&server.database)
-        .fetch_one()
-        .await?;
-    if exists == 0 {
-        return Ok(Plan {
-            database: Some(format!("CREATE DATABASE IF NOT EXISTS {}", server.database)),
-            pending: MIGRATIONS.iter().collect(),
-            expiry: expiry(server, &[]),
-        });
-    }
-    let tables: Vec<(String, String)> = client
-        .query("SELECT name, engine_full FROM system.tables WHERE database = ?")
-        .bind(&server.database)
-        .fetch_all()
-        .await?;
-    let pending = match tables.iter().any(|(name, _)| name == "schema_migrations") {
-        true => pending(&applied(&ours).await?)?,
-        false => MIGRATIONS.iter().collect(),
-    };
-    Ok(Plan {
-        database: None,
-        pending,
-        expiry: expiry(server, &tables),
-    })
+/// The schema that a server, or the cluster it belongs to, is to have.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema<'a> {
+    server: &'a ClickHouse,
+    /// Through which of the server's addresses.
+    url: &'a str,
+    /// Whether an insert is on disk when it is answered.
+    durable: bool,
 }
 
-/// Brings the database to this build's schema; returns how many migrations that took.
-///
-/// # Errors
-/// As [`plan`]; or another process is at it ([`ClickHouseError::Locked`]); or a statement fails, then the next run goes
-/// on with that migration.
-pub async fn migrate(server: &ClickHouse) -> Result<usize, ClickHouseError> {
-    let before = plan(server).await?;
-    if before.is_empty() {
-        return Ok(0);
+impl<'a> Schema<'a> {
+    pub fn new(server: &'a ClickHouse, url: &'a str, durable: bool) -> Self {
+        Self { server, url, durable }
     }
-    let client = super::client(server).with_database(&server.database);
-    if let Some(create) = &before.database {
-        super::client(server).query_raw(create).execute().await?;
-    }
-    lock(&client).await?;
-    let applied = apply(server, &client).await;
-    let unlocked = client.query_raw("DROP TABLE IF EXISTS schema_lock").execute().await;
-    if let Err(error) = unlocked {
-        tracing::warn!(%error, lease = ?LEASE, "cannot drop the migration lock, it ends with its lease");
-    }
-    applied
-}
 
-/// Applies what is pending now that nobody else does.
-async fn apply(server: &ClickHouse, client: &Client) -> Result<usize, ClickHouseError> {
-    client.query_raw(MIGRATIONS_TABLE).execute().await?;
-    let plan = plan(server).await?;
-    for migration in &plan.pending {
-        for statement in migration.statements() {
-            client.query_raw(statement).execute().await?;
-        }
-        client
-            .query("INSERT INTO schema_migrations SELECT ?, ?, ?, now64(3)")
-            .bind(migration.version)
-            .bind(migration.name)
-            .bind(migration.checksum())
-            .execute()
+    /// The statements of a migration, as this server or cluster takes them.
+    pub fn statements(&self, migration: &Migration) -> Vec<String> {
+        let layout = self.layout();
+        migration.statements().flat_map(|sql| layout.statements(sql)).collect()
+    }
+
+    /// Says what [`Self::migrate`] would do. Changes nothing.
+    ///
+    /// # Errors
+    /// The server cannot be asked, or the database is of a newer build or of one whose migrations differ.
+    pub async fn plan(&self) -> Result<Plan, ClickHouseError> {
+        let database = &self.server.database;
+        let client = super::client(self.server, self.url);
+        let exists: u64 = client
+            .query("SELECT count() FROM system.databases WHERE name = ?")
+            .bind(database)
+            .fetch_one()
             .await?;
-        tracing::info!(
-            version = migration.version,
-            name = migration.name,
-            "clickhouse migrated"
-        );
+        if exists == 0 {
+            return Ok(Plan {
+                database: Some(self.layout().create_database()),
+                pending: MIGRATIONS.iter().collect(),
+                settings: self.settings(&[]),
+            });
+        }
+        let tables: Vec<(String, String)> = client
+            .query("SELECT name, engine_full FROM system.tables WHERE database = ?")
+            .bind(database)
+            .fetch_all()
+            .await?;
+        let pending = match tables.iter().any(|(name, _)| name == "schema_migrations") {
+            true => pending(&applied(&self.client()).await?)?,
+            false => MIGRATIONS.iter().collect(),
+        };
+        Ok(Plan {
+            database: None,
+            pending,
+            settings: self.settings(&tables),
+        })
     }
-    for statement in &plan.expiry {
-        client.query_raw(statement).execute().await?;
-        tracing::info!(statement, "clickhouse's expiry changed");
+
+    /// Brings the database to this build's schema; returns how many migrations that took.
+    ///
+    /// # Errors
+    /// As [`Self::plan`]; or another process is at it ([`ClickHouseError::Locked`]); or a statement fails, then the next
+    /// run goes on with that migration.
+    pub async fn migrate(&self) -> Result<usize, ClickHouseError> {
+        let before = self.plan().await?;
+        if before.is_empty() {
+            return Ok(0);
+        }
+        if let Some(create) = &before.database {
+            let anywhere = for_all_servers(super::client(self.server, self.url));
+            anywhere.query_raw(create).execute().await?;
+        }
+        let client = self.client();
+        lock(&client).await?;
+        let applied = self.apply(&client).await;
+        let unlocked = client.query_raw("DROP TABLE IF EXISTS schema_lock").execute().await;
+        if let Err(error) = unlocked {
+            tracing::warn!(%error, lease = ?LEASE, "cannot drop the migration lock, it ends with its lease");
+        }
+        applied
     }
-    Ok(plan.pending.len())
+
+    /// Applies what is pending now that nobody else does.
+    async fn apply(&self, client: &Client) -> Result<usize, ClickHouseError> {
+        let create = self.layout().migrations_table(MIGRATIONS_TABLE);
+        client.query_raw(&create).execute().await?;
+        let plan = self.plan().await?;
+        for migration in &plan.pending {
+            for statement in self.statements(migration) {
+                client.query_raw(&statement).execute().await?;
+            }
+            client
+                .query("INSERT INTO schema_migrations SELECT ?, ?, ?, now64(3)")
+                .bind(migration.version)
+                .bind(migration.name)
+                .bind(migration.checksum())
+                .execute()
+                .await?;
+            tracing::info!(
+                version = migration.version,
+                name = migration.name,
+                "clickhouse migrated"
+            );
+        }
+        for statement in &plan.settings {
+            client.query_raw(statement).execute().await?;
+            tracing::info!(statement, "clickhouse's settings changed");
+        }
+        Ok(plan.pending.len())
+    }
+
+    fn client(&self) -> Client {
+        for_all_servers(super::client(self.server, self.url).with_database(&self.server.database))
+    }
+
+    fn layout(&self) -> Layout<'a> {
+        Layout::of(self.server)
+    }
+
+    /// Whether other servers may hold the same rows: the tables are replicated, or kept in common storage.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn is_shared(&self) -> Result<bool, ClickHouseError> {
+        let query = "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = ?";
+        let engines: Vec<String> = self
+            .client()
+            .query(query)
+            .bind(self.layout().local("exchanges"))
+            .fetch_all()
+            .await?;
+        let shared = |engine: &String| engine.starts_with("Replicated") || engine.starts_with("Shared");
+        Ok(engines.iter().any(shared))
+    }
+
+    /// The ALTERs that make the tables what is configured, by the engines they have now.
+    fn settings(&self, tables: &[(String, String)]) -> Vec<String> {
+        let layout = self.layout();
+        let engine_of = |table: &str| {
+            let engine = tables.iter().find(|(name, _)| *name == layout.local(table));
+            engine.map_or("", |(_, engine)| engine.as_str())
+        };
+        let mut statements = Vec::new();
+        for (table, column) in EXPIRING {
+            let engine = engine_of(table);
+            // As ClickHouse itself writes it.
+            let wanted = format!("toDateTime({column}) + toIntervalDay({})", self.server.ttl_days);
+            if self.server.ttl_days == 0 {
+                if engine.contains(" TTL ") {
+                    statements.push(layout.alter(table, "REMOVE TTL"));
+                }
+            } else if !engine.contains(&format!(" TTL {wanted}")) {
+                statements.push(layout.alter(table, &format!("MODIFY TTL {wanted}")));
+            }
+        }
+        for table in DURABLE {
+            let found = engine_of(table).contains("fsync_after_insert = 1");
+            match self.durable {
+                true if !found => statements
+                    .push(layout.alter(table, "MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1")),
+                false if found => {
+                    statements.push(layout.alter(table, "RESET SETTING fsync_after_insert, fsync_part_directory"));
+                }
+                _ => {}
+            }
+        }
+        statements
+    }
+}
+
+/// `ON CLUSTER` waits for every server; one that is away does its part when it is back, and need not be waited for.
+fn for_all_servers(client: Client) -> Client {
+    client
+        .with_setting("distributed_ddl_task_timeout", "60")
+        .with_setting("distributed_ddl_output_mode", "null_status_on_timeout")
 }
 
 /// Takes the lock, or says that another process has it.
@@ -239,25 +335,6 @@ fn pending(applied: &[(u32, String)]) -> Result<Vec<&'static Migration>, ClickHo
     Ok(pending)
 }
 
-/// The ALTERs that make the tables keep records as long as configured, by the engines they have now.
-fn expiry(server: &ClickHouse, tables: &[(String, String)]) -> Vec<String> {
-    let mut statements = Vec::new();
-    for (table, column) in EXPIRING {
-        let engine = tables.iter().find(|(name, _)| name == table);
-        let engine = engine.map_or("", |(_, engine)| engine.as_str());
-        // As ClickHouse itself writes it.
-        let wanted = format!("toDateTime({column}) + toIntervalDay({})", server.ttl_days);
-        if server.ttl_days == 0 {
-            if engine.contains(" TTL ") {
-                statements.push(format!("ALTER TABLE {table} REMOVE TTL"));
-            }
-        } else if !engine.contains(&format!(" TTL {wanted}")) {
-            statements.push(format!("ALTER TABLE {table} MODIFY TTL {wanted}"));
-        }
-    }
-    statements
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +346,20 @@ mod tests {
             assert!(migration.sql.ends_with(";\n"), "{}", migration.name);
             for statement in migration.statements() {
                 assert!(statement.contains("IF NOT EXISTS"), "{statement}");
+                let cluster = Layout {
+                    database: "d",
+                    cluster: Some("c"),
+                };
+                for part in cluster.statements(statement) {
+                    assert!(
+                        part.contains("IF NOT EXISTS") && part.contains(" ON CLUSTER 'c'"),
+                        "{part}"
+                    );
+                    assert!(
+                        !part.contains("non_replicated") && !part.contains("= MergeTree"),
+                        "{part}"
+                    );
+                }
             }
         }
     }

@@ -10,29 +10,26 @@
 //! and with them the token, stay the same.
 //!
 //! What makes one INSERT one block is pinned in the query, since a server's or user's profile may say otherwise.
+//!
+//! **Several servers.** An attempt that certainly stored nothing is made at the next server at once. A batch whose fate is
+//! in doubt stays with its server, since no other may know its token: replicas of a replicated table share their tokens,
+//! other servers do not. Only when that server has not worked for a minute is the batch taken to the next, and then every
+//! server that answers is asked for it first (in a cluster, one is asked for all). So the same rows are stored twice only
+//! if a server that is not replicated stores a batch, loses the answer, and stays away for longer than a minute.
 
-use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
 use clickhouse::Client;
-use uuid::Uuid;
 
-use super::{ClickHouseError, schema};
+use super::ClickHouseError;
+use super::cluster::Layout;
+use super::schema::Schema;
+use super::servers::Servers;
+use super::table::{Ask, Table};
 use crate::config::ClickHouse;
-use crate::telemetry::row::{Column, FEEDBACK_COLUMNS, REFUSALS_COLUMNS, exchange_columns};
-use crate::telemetry::rowbinary::Reader;
-use crate::telemetry::sink::{Batch, Stored};
+use crate::telemetry::row::{FEEDBACK_COLUMNS, REFUSALS_COLUMNS, exchange_columns};
+use crate::telemetry::sink::{Batch, Stored, digest};
 
-/// Bytes handed to the connection at a time; memory beside the segment's own.
-const CHUNK_BYTES: usize = 1 << 20;
-/// Until the server takes more of the body.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// Until the server has stored it; afterwards its fate is in doubt.
-const END_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a token alone is relied on.
-const ASK_AFTER_MICROS: i64 = 60_000_000;
-const DAY_MICROS: i64 = 86_400_000_000;
+/// How long a token alone is relied on, and how long a batch in doubt waits for its server.
+const PATIENCE_MICROS: i64 = 60_000_000;
 
 /// One INSERT is one block, stored when it is answered. All above a segment's cap of 50,000 rows and 32 MiB.
 const INSERT_SETTINGS: [(&str, &str); 6] = [
@@ -44,61 +41,118 @@ const INSERT_SETTINGS: [(&str, &str); 6] = [
     ("min_insert_block_size_bytes", "268435456"),
 ];
 
-/// A table of records; its rows begin with an id and a time.
+/// One of the servers.
 #[derive(Debug)]
-struct Table {
-    name: &'static str,
-    columns: &'static [Column],
+struct Server {
+    url: String,
+    client: Client,
+    /// Whether the tables are there, as far as we know.
+    ready: bool,
 }
 
-const FEEDBACK: Table = Table {
-    name: "feedback",
-    columns: &FEEDBACK_COLUMNS,
-};
-const REFUSALS: Table = Table {
-    name: "refusals",
-    columns: &REFUSALS_COLUMNS,
-};
+/// A batch whose fate is unknown.
+#[derive(Debug, Clone)]
+struct Doubt {
+    token: String,
+    /// µs since the epoch.
+    since: i64,
+    /// Which server may have it; None if an earlier process sent it.
+    server: Option<usize>,
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
+struct Failure {
+    error: ClickHouseError,
+    /// Whether it is certain that the attempt stored nothing, in no table.
+    certain: bool,
+}
+
+impl Failure {
+    fn before_sending(error: ClickHouseError) -> Self {
+        Self { error, certain: true }
+    }
+}
 
 /// Stores batches over HTTP.
 #[derive(Debug)]
 pub struct ClickHouseSink {
-    server: ClickHouse,
-    client: Client,
+    config: ClickHouse,
+    durable: bool,
+    servers: Vec<Server>,
+    choice: Servers,
     /// Part of every token: spools of two machines may have boots of one name.
     node: String,
-    /// Whether the tables are there, as far as we know.
-    ready: bool,
-    /// The batch whose fate is in doubt, and since when (µs since the epoch).
-    doubt: Option<(String, i64)>,
+    doubt: Option<Doubt>,
+    patience_micros: i64,
 }
 
 impl ClickHouseSink {
-    /// Prepares to store; connects when first used.
-    pub fn new(server: &ClickHouse, node: &str) -> Self {
-        let client = super::client(server).with_database(&server.database);
-        let client = INSERT_SETTINGS
-            .iter()
-            .fold(client, |client, (name, value)| client.with_setting(*name, *value));
+    /// Prepares to store; connects when first used. With `durable` an answered insert survives the loss of power.
+    pub fn new(config: &ClickHouse, node: &str, durable: bool) -> Self {
+        let server = |url: &String| {
+            let client = super::client(config, url).with_database(&config.database);
+            Server {
+                url: url.clone(),
+                client: INSERT_SETTINGS
+                    .iter()
+                    .fold(client, |client, (name, value)| client.with_setting(*name, *value)),
+                ready: false,
+            }
+        };
         Self {
-            server: server.clone(),
-            client,
+            servers: config.urls.iter().map(server).collect(),
+            choice: Servers::new(config.urls.len(), config.cluster.is_some()),
+            config: config.clone(),
+            durable,
             node: node.to_owned(),
-            ready: false,
             doubt: None,
+            patience_micros: PATIENCE_MICROS,
         }
     }
 
-    /// Makes the tables, unless that is known to be done.
+    /// Relies on tokens, and waits for a server that may have a batch, only so long.
+    pub fn with_patience(mut self, patience: std::time::Duration) -> Self {
+        self.patience_micros = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// Makes the tables of one server, the first that can be reached, unless that is known to be done.
     ///
     /// # Errors
-    /// The server cannot be reached, or refuses; or the database is one of a newer build.
+    /// No server can be reached, or it refuses; or the database is one of a newer build.
     pub async fn prepare(&mut self) -> Result<(), ClickHouseError> {
-        if !self.ready {
-            let applied = schema::migrate(&self.server).await?;
-            tracing::info!(database = self.server.database, applied, "clickhouse is ready");
-            self.ready = true;
+        let mut last = None;
+        for server in self.choice.order("", now_micros()) {
+            match self.prepare_server(server).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(self.failed(server, error)),
+            }
         }
+        last.map_or(Ok(()), Err)
+    }
+
+    async fn prepare_server(&mut self, index: usize) -> Result<(), ClickHouseError> {
+        let server = &mut self.servers[index];
+        if server.ready {
+            return Ok(());
+        }
+        let schema = Schema::new(&self.config, &server.url, self.durable);
+        let applied = schema.migrate().await?;
+        tracing::info!(
+            url = server.url,
+            database = self.config.database,
+            applied,
+            "clickhouse is ready"
+        );
+        if self.config.urls.len() > 1 && !schema.is_shared().await? {
+            tracing::warn!(
+                url = server.url,
+                "several clickhouse addresses, but the tables are not replicated: each server shows only what it stored itself; \
+                 set telemetry.clickhouse.cluster, or name one server"
+            );
+        }
+        server.ready = true;
         Ok(())
     }
 
@@ -107,117 +161,180 @@ impl ClickHouseSink {
     /// # Errors
     /// See [`ClickHouseError::is_poison`]; any other failure may go away. What is offered again is stored once.
     pub async fn store(&mut self, batch: &Batch<'_>) -> Result<Stored, ClickHouseError> {
-        self.prepare().await?;
-        let now = jiff::Timestamp::now().as_microsecond();
-        let since = match &self.doubt {
-            Some((token, since)) if *token == batch.token => Some(*since),
-            _ => batch.doubt_since,
-        };
-        let ask = since.is_some_and(|since| now - since >= ASK_AFTER_MICROS);
-        let result = self.store_tables(batch, ask).await;
-        self.doubt = match &result {
-            // What was certain before this attempt, and is after it, is not in doubt; what was in doubt stays so.
-            Err(error) if since.is_some() || !error.is_certain() => Some((batch.token.clone(), since.unwrap_or(now))),
-            _ => None,
-        };
-        if let Err(error) = &result
-            && error.is_absent()
-        {
-            self.ready = false;
+        let now = now_micros();
+        let mut doubt = self
+            .doubt
+            .take()
+            .filter(|doubt| doubt.token == batch.token)
+            .or_else(|| {
+                let of_before = |since| Doubt {
+                    token: batch.token.clone(),
+                    since,
+                    server: None,
+                };
+                batch.doubt_since.map(of_before)
+            });
+        let mut order = self.choice.order(&batch.token, now);
+        if let Some(server) = doubt.as_ref().and_then(|doubt| doubt.server) {
+            match self.choice.away(server, now) < self.patience_micros {
+                true => order = vec![server],
+                // It may be back, but is no longer waited for.
+                false => order.sort_by_key(|other| *other == server),
+            }
         }
-        result
+        let mut last = None;
+        for server in order {
+            let Failure { error, certain } = match self.attempt(server, batch, doubt.as_ref(), now).await {
+                Ok(stored) => {
+                    self.choice.worked(server);
+                    return Ok(stored);
+                }
+                Err(failure) => failure,
+            };
+            let poison = error.is_poison();
+            // That another server cannot be asked is no fault of this one; in a cluster it is this one that cannot ask.
+            let blameless = matches!(error, ClickHouseError::Unasked(_)) && self.config.cluster.is_none();
+            let error = match poison || blameless {
+                true => error,
+                false => self.failed(server, error),
+            };
+            // What was certain before this attempt, and is after it, is not in doubt; what was in doubt stays so.
+            if !certain {
+                let since = doubt.as_ref().map_or(now, |doubt| doubt.since);
+                doubt = Some(Doubt {
+                    token: batch.token.clone(),
+                    since,
+                    server: Some(server),
+                });
+            }
+            if poison || !certain {
+                self.doubt = doubt;
+                return Err(error);
+            }
+            last = Some(error);
+        }
+        self.doubt = doubt;
+        Err(last.expect("there is at least one server, and none worked"))
     }
 
-    async fn store_tables(&self, batch: &Batch<'_>, ask: bool) -> Result<Stored, ClickHouseError> {
-        let mut stored = Stored::Before;
-        let exchanges = Table {
-            name: "exchanges",
-            // The bytes go through untouched: what an older build did not write, the table fills in.
-            columns: exchange_columns(batch.schema).ok_or(ClickHouseError::Schema(batch.schema))?,
+    fn failed(&mut self, server: usize, error: ClickHouseError) -> ClickHouseError {
+        self.choice.failed(server, now_micros(), rand::random_range(0.5..=1.0));
+        if error.is_absent() {
+            self.servers[server].ready = false;
+        }
+        error
+    }
+
+    async fn attempt(
+        &mut self,
+        server: usize,
+        batch: &Batch<'_>,
+        doubt: Option<&Doubt>,
+        now: i64,
+    ) -> Result<Stored, Failure> {
+        self.prepare_server(server).await.map_err(Failure::before_sending)?;
+        // Its token helps only where it was used, and only for so long.
+        let in_doubt = doubt.is_some_and(|doubt| {
+            let elsewhere = self.servers.len() > 1 && doubt.server != Some(server);
+            elsewhere || now - doubt.since >= self.patience_micros
+        });
+        let ask = match (batch.piece, in_doubt) {
+            (true, _) => Some(Ask::Each),
+            (false, true) => Some(Ask::Ends),
+            (false, false) => None,
         };
-        for (table, rows) in [
-            (&exchanges, &batch.exchanges),
-            (&FEEDBACK, &batch.feedback),
-            (&REFUSALS, &batch.refusals),
+        let mut stored = Stored::Before;
+        for (name, columns, rows) in [
+            ("exchanges", exchange_columns(batch.schema), &batch.exchanges),
+            ("feedback", Some(&FEEDBACK_COLUMNS[..]), &batch.feedback),
+            ("refusals", Some(&REFUSALS_COLUMNS[..]), &batch.refusals),
         ] {
-            let missing = match ask {
-                true => self.missing(table, rows).await?,
-                false => rows.clone(),
-            };
-            if !missing.is_empty() {
-                let token = format!("{}/{}/{}", self.node, batch.token, table.name);
-                self.insert(table, &missing, token).await?;
-                stored = Stored::Now;
+            if rows.is_empty() {
+                continue;
             }
+            let table = Table {
+                name,
+                local: Layout::of(&self.config).local(name),
+                // The bytes go through untouched: what an older build did not write, the table fills in.
+                columns: columns
+                    .ok_or(ClickHouseError::Schema(batch.schema))
+                    .map_err(Failure::before_sending)?,
+            };
+            let missing = match ask {
+                Some(ask) => {
+                    let missing = self.missing(server, &table, rows, ask, now).await;
+                    missing.map_err(|error| Failure {
+                        error,
+                        certain: stored == Stored::Before,
+                    })?
+                }
+                None => rows.clone(),
+            };
+            if missing.is_empty() {
+                continue;
+            }
+            let mut token = format!("{}/{}/{name}", self.node, batch.token);
+            if batch.piece {
+                token = format!("{token}/{}", digest(&missing));
+            }
+            let inserted = table.insert(&self.servers[server].client, &missing, token).await;
+            inserted.map_err(|error| Failure {
+                certain: stored == Stored::Before && error.is_certain(),
+                error,
+            })?;
+            stored = Stored::Now;
         }
         Ok(stored)
     }
 
-    async fn insert(&self, table: &Table, rows: &[&[u8]], token: String) -> Result<(), ClickHouseError> {
-        let columns: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
-        let sql = format!("INSERT INTO {} ({}) FORMAT RowBinary", table.name, columns.join(", "));
-        let mut insert = self
-            .client
-            .insert_formatted_with(sql)
-            .with_setting("insert_deduplication_token", token)
-            .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT));
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        for row in rows {
-            if chunk.len() + row.len() > CHUNK_BYTES && !chunk.is_empty() {
-                insert.send(chunk.split().freeze()).await?;
-                chunk.reserve(CHUNK_BYTES);
+    /// The rows that no server has which can be asked. One that cannot is waited for as long as patience lasts.
+    async fn missing<'a>(
+        &mut self,
+        server: usize,
+        table: &Table,
+        rows: &[&'a [u8]],
+        ask: Ask,
+        now: i64,
+    ) -> Result<Vec<&'a [u8]>, ClickHouseError> {
+        if self.config.cluster.is_some() {
+            return self.missing_in_cluster(server, table, rows, ask, now).await;
+        }
+        let mut missing = table.missing(&self.servers[server].client, rows, ask).await?;
+        for other in (0..self.servers.len()).filter(|other| *other != server) {
+            if missing.is_empty() {
+                break;
             }
-            chunk.extend_from_slice(row);
+            match table.missing(&self.servers[other].client, &missing, ask).await {
+                Ok(still) => missing = still,
+                Err(error) if error.is_absent() => {}
+                Err(error) => {
+                    let error = self.failed(other, error);
+                    if self.choice.away(other, now_micros()) < self.patience_micros {
+                        return Err(ClickHouseError::Unasked(error.to_string()));
+                    }
+                }
+            }
         }
-        insert.send(Bytes::from(chunk)).await?;
-        Ok(insert.end().await?)
+        Ok(missing)
     }
 
-    /// The rows of those days whose first and last row the table does not have.
-    async fn missing<'a>(&self, table: &Table, rows: &[&'a [u8]]) -> Result<Vec<&'a [u8]>, ClickHouseError> {
-        let days = days(rows);
-        let (Some(first), Some(last)) = (days.keys().next(), days.keys().next_back()) else {
-            return Ok(Vec::new());
-        };
-        let ids: Vec<String> = days.values().flatten().map(|id| format!("'{id}'")).collect();
-        let (id, at) = (table.columns[0].name, table.columns[1].name);
-        let sql = format!(
-            "SELECT intDiv(toUnixTimestamp64Micro({at}), {DAY_MICROS}) AS day, uniqExact({id}) AS found FROM {table} \
-             WHERE {at} >= fromUnixTimestamp64Micro({from}, 'UTC') AND {at} < fromUnixTimestamp64Micro({to}, 'UTC') \
-             AND {id} IN ({ids}) GROUP BY day",
-            table = table.name,
-            from = first * DAY_MICROS,
-            to = (last + 1) * DAY_MICROS,
-            ids = ids.join(", "),
-        );
-        let found: Vec<(i64, u64)> = self.client.query_raw(&sql).fetch_all().await?;
-        let stored: HashSet<i64> = found
-            .into_iter()
-            .filter(|(day, found)| days.get(day).is_some_and(|ids| ids.len() as u64 == *found))
-            .map(|(day, _)| day)
-            .collect();
-        // A row that cannot be read is sent, so that the server says what it thinks of it.
-        let lacks = |row: &&[u8]| head(row).is_none_or(|(day, _)| !stored.contains(&day));
-        Ok(rows.iter().copied().filter(lacks).collect())
+    /// The Distributed table answers for all shards; for those that can be reached, once patience has ended.
+    async fn missing_in_cluster<'a>(
+        &mut self,
+        server: usize,
+        table: &Table,
+        rows: &[&'a [u8]],
+        ask: Ask,
+        now: i64,
+    ) -> Result<Vec<&'a [u8]>, ClickHouseError> {
+        let skip = self.choice.away(server, now) >= self.patience_micros;
+        let client = self.servers[server].client.clone();
+        let client = client.with_setting("skip_unavailable_shards", if skip { "1" } else { "0" });
+        let asked = table.missing(&client, rows, ask).await;
+        asked.map_err(|error| ClickHouseError::Unasked(error.to_string()))
     }
 }
 
-/// The first and last id of each day, one id if they are the same.
-fn days(rows: &[&[u8]]) -> BTreeMap<i64, Vec<Uuid>> {
-    let mut days: BTreeMap<i64, Vec<Uuid>> = BTreeMap::new();
-    for (day, id) in rows.iter().filter_map(|row| head(row)) {
-        let ids = days.entry(day).or_default();
-        ids.truncate(1);
-        if ids.first() != Some(&id) {
-            ids.push(id);
-        }
-    }
-    days
-}
-
-/// Day and id of a row: those of all tables begin with an id and a time. None for bytes that are no row.
-fn head(row: &[u8]) -> Option<(i64, Uuid)> {
-    let mut row = Reader::new(row);
-    let id = row.uuid().ok()?;
-    Some((row.i64().ok()?.div_euclid(DAY_MICROS), id))
+fn now_micros() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }

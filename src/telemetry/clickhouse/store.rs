@@ -4,20 +4,23 @@
 //! be read to find the last fifty rows. And in two steps, since bodies are most of the bytes: first the keys of the
 //! page from their narrow columns, then those rows whole, by the table's own order.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clickhouse::Client;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::ClickHouseError;
 use crate::config::ClickHouse;
-use crate::telemetry::row::{Column, EXCHANGE_COLUMNS, FEEDBACK_COLUMNS, Type, attempt_value, map_value};
+use crate::telemetry::row::json::item;
+use crate::telemetry::row::{Column, EXCHANGE_COLUMNS, FEEDBACK_COLUMNS};
 use crate::telemetry::rowbinary::{DecodeError, Reader};
 use crate::telemetry::store::filter::{Bind, Dialect, ExchangeFilter, Sql, time_of};
 use crate::telemetry::store::stats::{Figures, GroupBy, Key, Refusals, Scores, StatsQuery};
-use crate::telemetry::store::{ExchangePage, StoreError, content, time};
+use crate::telemetry::store::{ExchangePage, StoreError};
 
 /// A query that takes longer is given up, here and by the server.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,18 +29,30 @@ const SPANS: [i64; 2] = [3600 * 1_000_000, 86_400 * 1_000_000];
 /// The time in an id and that of its record differ by less.
 const SKEW_MICROS: i64 = 2_000_000;
 
-/// A database of a ClickHouse server.
+/// A database of a ClickHouse server, or of several that show the same.
 #[derive(Debug, Clone)]
 pub struct ClickHouseStore {
-    pub(super) client: Client,
+    pub(super) clients: Vec<Client>,
+    /// The one that answered last.
+    last_good: Arc<AtomicUsize>,
+    /// The cluster that the tables are on, if they are on one.
+    pub(super) cluster: Option<String>,
 }
 
 impl ClickHouseStore {
     pub fn new(server: &ClickHouse) -> Self {
-        let client = super::client(server)
-            .with_database(&server.database)
-            .with_setting("max_execution_time", TIMEOUT.as_secs().to_string());
-        Self { client }
+        let client = |url: &String| {
+            super::client(server, url)
+                .with_database(&server.database)
+                .with_setting("max_execution_time", TIMEOUT.as_secs().to_string())
+                // In a cluster, what follows IN is looked up once, not once a shard; else it does nothing.
+                .with_setting("distributed_product_mode", "global")
+        };
+        Self {
+            clients: server.urls.iter().map(client).collect(),
+            last_good: Arc::default(),
+            cluster: server.cluster.clone(),
+        }
     }
 
     pub async fn exchanges(
@@ -172,7 +187,7 @@ impl ClickHouseStore {
     }
 
     /// Reads each row of an answer.
-    async fn rows<T>(
+    pub(super) async fn rows<T>(
         &self,
         sql: Sql,
         one: impl Fn(&mut Reader<'_>) -> Result<T, DecodeError>,
@@ -186,20 +201,36 @@ impl ClickHouseStore {
         Ok(rows)
     }
 
+    /// Asks the server that answered last, and the others if that cannot be had.
     async fn fetch(&self, sql: Sql) -> Result<Bytes, ClickHouseError> {
-        let mut query = self.client.query(&sql.text);
-        for bind in sql.binds {
-            query = match bind {
-                Bind::Text(text) => query.bind(text),
-                Bind::Int(number) => query.bind(number),
-                Bind::Id(id) => query.bind(id.to_string()),
-            };
+        let count = self.clients.len();
+        let first = self.last_good.load(Relaxed);
+        for (tries, index) in (0..count).map(|i| (i + 1, (first + i) % count)) {
+            match fetch_from(&self.clients[index], &sql).await {
+                Err(error) if error.is_outage() && tries < count => {}
+                answer => {
+                    self.last_good.store(index, Relaxed);
+                    return answer;
+                }
+            }
         }
-        let mut cursor = query.fetch_bytes("RowBinary")?;
-        match tokio::time::timeout(TIMEOUT, cursor.collect()).await {
-            Ok(bytes) => Ok(bytes?),
-            Err(_) => Err(ClickHouseError::Timeout),
-        }
+        Err(ClickHouseError::Unreachable("there is no server".to_owned()))
+    }
+}
+
+async fn fetch_from(client: &Client, sql: &Sql) -> Result<Bytes, ClickHouseError> {
+    let mut query = client.query(&sql.text);
+    for bind in &sql.binds {
+        query = match bind {
+            Bind::Text(text) => query.bind(text),
+            Bind::Int(number) => query.bind(number),
+            Bind::Id(id) => query.bind(id.to_string()),
+        };
+    }
+    let mut cursor = query.fetch_bytes("RowBinary")?;
+    match tokio::time::timeout(TIMEOUT, cursor.collect()).await {
+        Ok(bytes) => Ok(bytes?),
+        Err(_) => Err(ClickHouseError::Timeout),
     }
 }
 
@@ -214,28 +245,4 @@ fn key(row: &mut Reader<'_>, by: &[GroupBy]) -> Result<Vec<Key>, DecodeError> {
         false => Ok(Key::Text(row.str()?.to_owned())),
     });
     keys.collect()
-}
-
-fn item(row: &mut Reader<'_>, columns: &[Column]) -> Result<Value, DecodeError> {
-    let fields = columns
-        .iter()
-        .map(|column| Ok((column.name.to_owned(), field(row, column)?)));
-    fields.collect::<Result<Map<_, _>, _>>().map(Value::Object)
-}
-
-fn field(row: &mut Reader<'_>, column: &Column) -> Result<Value, DecodeError> {
-    Ok(match column.ty {
-        Type::Uuid => row.uuid()?.to_string().into(),
-        Type::Time => time(row.i64()?),
-        Type::Label | Type::Text => row.str()?.into(),
-        Type::Content => content(row.bytes()?),
-        Type::U16 => row.u16()?.into(),
-        Type::U32 => row.u32()?.into(),
-        Type::U64 => row.u64()?.into(),
-        Type::F64 => row.f64()?.into(),
-        Type::Bool => row.bool()?.into(),
-        Type::Map => map_value(&row.map()?),
-        Type::Texts => row.strs()?.into(),
-        Type::Attempts => row.attempts()?.iter().map(attempt_value).collect(),
-    })
 }

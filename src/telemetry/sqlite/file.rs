@@ -29,7 +29,7 @@ pub(in crate::telemetry) fn connect_options(path: &Path) -> SqliteConnectOptions
 ///
 /// # Errors
 /// The file cannot be opened, is no database, or was written by a newer build.
-pub(super) async fn open(path: &Path) -> Result<SqliteConnection, SqliteError> {
+pub(super) async fn open(path: &Path, durable: bool) -> Result<SqliteConnection, SqliteError> {
     if let Some(folder) = path.parent() {
         let made = tokio::fs::create_dir_all(folder).await;
         made.map_err(|source| SqliteError::Folder {
@@ -41,7 +41,11 @@ pub(super) async fn open(path: &Path) -> Result<SqliteConnection, SqliteError> {
         .create_if_missing(true)
         .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
+        .synchronous(if durable {
+            SqliteSynchronous::Full
+        } else {
+            SqliteSynchronous::Normal
+        })
         // A backlog must not leave a write-ahead log of its size behind.
         .pragma("journal_size_limit", "67108864");
     let mut connection = SqliteConnection::connect_with(&options).await?;

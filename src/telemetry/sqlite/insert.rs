@@ -10,7 +10,7 @@ use crate::telemetry::row::{
     Column, EXCHANGE_SCHEMA_ID, FEEDBACK_COLUMNS, REFUSALS_COLUMNS, Type, attempt_value, exchange_columns, map_value,
 };
 use crate::telemetry::rowbinary::{DecodeError, Reader};
-use crate::telemetry::sink::{Batch, Stored};
+use crate::telemetry::sink::{Batch, Stored, digest};
 
 /// Rows of one INSERT, largest first; each is one prepared statement.
 const ROWS_A_STATEMENT: [usize; 3] = [50, 10, 1];
@@ -19,14 +19,19 @@ const ROWS_A_STATEMENT: [usize; 3] = [50, 10, 1];
 pub(super) async fn insert_batch(connection: &mut SqliteConnection, batch: &Batch<'_>) -> Result<Stored, SqliteError> {
     let exchanges = (batch.schema as usize).checked_sub(1).and_then(|i| EXCHANGES.get(i));
     let exchanges = exchanges.ok_or(SqliteError::Schema(batch.schema))?;
+    let mut token = batch.token.clone();
+    if batch.piece {
+        let rows = [&batch.exchanges[..], &batch.feedback, &batch.refusals].concat();
+        token = format!("{token}/{}", digest(&rows));
+    }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let token = sqlx::query("INSERT INTO batches (token, rows, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(&batch.token)
+    let first = sqlx::query("INSERT INTO batches (token, rows, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(token)
         .bind(i64::try_from(batch.rows()).unwrap_or(i64::MAX))
         .bind(jiff::Timestamp::now().as_microsecond())
         .execute(&mut *transaction)
         .await?;
-    if token.rows_affected() == 0 {
+    if first.rows_affected() == 0 {
         transaction.rollback().await?;
         return Ok(Stored::Before);
     }
