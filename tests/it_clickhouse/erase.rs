@@ -6,7 +6,7 @@ use promptgate::telemetry::{ExchangeFilter, SinkOptions, StatsQuery, Store};
 use serde_json::{Value, json};
 
 use super::records::{START, feedback, record};
-use super::support::{DEADLINE, Database, on_worker, start};
+use super::support::{DEADLINE, Database, on_worker, sqlite, start};
 
 const COUNT: u64 = 200;
 const ADA: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -49,7 +49,7 @@ async fn erased_exchanges_keep_their_figures_and_nothing_else() {
     let (database, folder) = (Database::new(), tempfile::tempdir().unwrap());
     let path = folder.path().join("telemetry.db");
     for telemetry in [
-        start(SinkOptions::Sqlite { path: path.clone() }, &folder.path().join("a")),
+        start(SinkOptions::Sqlite(sqlite(&path)), &folder.path().join("a")),
         database.telemetry(&folder.path().join("b")),
     ] {
         tokio::task::block_in_place(|| {
