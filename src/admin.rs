@@ -20,6 +20,7 @@ mod deployments;
 mod diff;
 mod drafts;
 mod environments;
+mod erasures;
 mod errors;
 mod etag;
 mod exchanges;
@@ -88,6 +89,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/exchanges/{id}", get(exchanges::show))
         .route("/openapi.json", get(openapi::show))
         .route("/stats", get(exchanges::stats))
+        .route("/erasures", get(erasures::list).post(erasures::create))
+        .route("/erasures/{id}", get(erasures::show))
         .route("/changes", get(changes::list).post(changes::propose))
         .route("/changes/stats", get(changes::stats))
         .route("/changes/{change}", get(changes::show).put(changes::revise))

@@ -60,6 +60,8 @@ enum Command {
     Exchanges(remote::exchanges::Args),
     /// Follow exchanges as they are recorded
     Tail(remote::exchanges::TailArgs),
+    /// Erase what a person's requests and answers said
+    Erase(remote::erase::Args),
     /// Requests, errors, latencies, tokens and cost by group
     Stats(remote::stats::Args),
     /// Run a stand-in provider for tests and benchmarks
@@ -90,6 +92,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Audit(args) => remote::audit::run(args),
         Command::Exchanges(args) => remote::exchanges::run(args),
         Command::Tail(args) => remote::exchanges::tail(args),
+        Command::Erase(args) => remote::erase::run(args),
         Command::Stats(args) => remote::stats::run(args),
         Command::MockProvider(args) => mock_provider::run(*args),
     }

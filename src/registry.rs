@@ -21,6 +21,7 @@ mod drafts;
 mod edited;
 mod environment_edits;
 mod environments;
+mod erasures;
 mod keys;
 mod library;
 mod names;
@@ -64,6 +65,7 @@ pub use drafts::{Draft, DraftName, DraftSave};
 pub use edited::Edited;
 pub use environment_edits::EnvironmentEdit;
 pub use environments::{Environment, EnvironmentUpdate};
+pub use erasures::{Erasure, Person};
 pub use keys::{CreatedKey, Key, NewKey};
 pub use library::{Archived, Listed, Match, PromptFilter};
 pub use page::{MAX_PAGE, Page, PageOf};
@@ -203,6 +205,8 @@ pub enum Missing {
     Change(u64),
     #[error("key {0:?} does not exist")]
     Key(String),
+    #[error("erasure {0:?} does not exist")]
+    Erasure(String),
     #[error("user {0:?} does not exist")]
     User(String),
     #[error("token {0:?} does not exist")]

@@ -111,6 +111,7 @@ fn code_of(missing: &Missing) -> ErrorCode {
         Missing::NothingLive { .. } => ErrorCode::NothingLive,
         Missing::Deployment { .. }
         | Missing::Key(_)
+        | Missing::Erasure(_)
         | Missing::Change(_)
         | Missing::User(_)
         | Missing::Token(_)

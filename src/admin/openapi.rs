@@ -569,6 +569,22 @@ pub(super) const CALLS: &[Call] = &[
         "Exchange",
     ),
     read("/stats", "Figures by group", STATS, "Stats"),
+    read(
+        "/erasures",
+        "List what was asked to be erased, newest first",
+        PAGE,
+        "ErasureList",
+    )
+    .needs(Need::May(EraseContent)),
+    write(
+        "post",
+        EraseContent,
+        "/erasures",
+        "Have the content of a person's exchanges erased, in the background",
+        Some("NewErasure"),
+        (202, "Erasure"),
+    ),
+    read("/erasures/{erasure}", "Show how far an erasure is", &[], "Erasure").needs(Need::May(EraseContent)),
     read("/openapi.json", "This text", &[], "Any").needs(Need::Token),
     read(
         "/healthz",

@@ -6,6 +6,7 @@ pub(super) mod table;
 pub mod audit;
 pub mod changes;
 pub mod deploy;
+pub mod erase;
 pub mod exchanges;
 pub mod keys;
 pub mod prompt;

@@ -163,7 +163,7 @@ pub struct ExchangeRecord<'a> {
     pub request_truncated: bool,
     pub response_truncated: bool,
     /// What was kept of the content: `full` (kept by policy, as far as the caps go), `metadata` (policy keeps none), `shed`
-    /// (left out because the spool was nearly full).
+    /// (left out because the spool was nearly full), `erased` (taken out of the store later).
     pub capture: &'a str,
 }
 

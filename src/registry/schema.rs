@@ -52,6 +52,12 @@ const MIGRATIONS: &[Migration] = &[
         data: Data::Nothing,
         sqlite: "",
     },
+    Migration {
+        name: "0006_erasures",
+        sql: include_str!("migrations/0006_erasures.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
 
 async fn applied(sql: &mut SqliteConnection) -> Result<i64, RegistryError> {

@@ -201,10 +201,7 @@ impl People<'_> {
         let plain =
             |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'/' | b'<' | b'>' | b'&' | b'\'');
         !self.known.is_empty()
-            && (self
-                .known
-                .iter()
-                .any(|id| !id.as_bytes().iter().all(&plain))
+            && (self.known.iter().any(|id| !id.as_bytes().iter().all(&plain))
                 || keys::has_escaped_ascii(text)
                 || self
                     .known

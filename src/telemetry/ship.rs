@@ -262,7 +262,10 @@ impl Shipper {
         batch.doubt_since = self.disposal.is_of_earlier_boot(sealed).then_some(sealed.created_at);
         let begun = Instant::now();
         let mut dead = Vec::new();
-        match self.sink.store(batch).await {
+        let stored = self.sink.store(batch).await;
+        // Also of a failed one: part of it may be there.
+        self.stats.note_stored(batch.oldest());
+        match stored {
             Ok(Stored::Now) => {
                 self.stats.shipped.fetch_add(batch.rows() as u64, Relaxed);
                 self.shipped.refused.fetch_add(batch.refused(), Relaxed);
@@ -272,6 +275,7 @@ impl Shipper {
             Err(error) if error.is_poison() => {
                 tracing::warn!(%error, token = batch.token, "the sink refuses rows of a segment, looking for them");
                 let split = split(&mut self.sink, batch).await?;
+                self.stats.note_stored(batch.oldest());
                 self.stats.shipped.fetch_add(split.stored, Relaxed);
                 self.count_missing(sealed, decoded.found);
                 dead = split.dead;
