@@ -153,10 +153,9 @@ impl IntoResponse for Failure {
                 .headers_mut()
                 .insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if matches!(
-            self.error.code.kind(),
-            ErrorKind::Forbidden | ErrorKind::Unauthenticated
-        ) {
+        let kind = self.error.code.kind();
+        let refused = matches!(kind, ErrorKind::Forbidden | ErrorKind::Unauthenticated);
+        if refused || self.error.code == ErrorCode::Stale {
             let refusal = Refusal {
                 code: self.error.code,
                 message: self.error.message.clone(),

@@ -10,8 +10,9 @@ mod stats;
 
 use sqlx::SqliteConnection;
 
-use super::{Missing, Page, PageOf, Registry, RegistryError, deployments, environments, number, parse};
+use super::{Missing, Page, PageOf, Registry, RegistryError, deployments, environments, number, parse, users};
 use crate::domain::review::{ChangeState, CheckState, Lack, Policy};
+use crate::domain::role::{Permission, Scope, allows};
 use crate::domain::split::Arm;
 
 pub use propose::{NewChange, ProposedDeployment};
@@ -92,6 +93,8 @@ pub struct Review {
     pub revision: u32,
     pub reviewer: String,
     pub approves: bool,
+    /// Whether the reviewer could approve it now: not if they were disabled or lost the role since.
+    pub entitled: bool,
     pub message: String,
     pub created_at_us: i64,
 }
@@ -207,6 +210,7 @@ async fn one(sql: &mut SqliteConnection, id: u64) -> Result<ChangeRecord, Regist
         environment,
     };
     record.authors = authors_of(sql, &record.deployments).await?;
+    entitle(sql, &mut record).await?;
     let approvals = if policy.protected { policy.approvals } else { 0 };
     record.lack = lack_of(&record, approvals);
     Ok(record)
@@ -228,7 +232,24 @@ fn lack_of(record: &ChangeRecord, approvals: u32) -> Lack {
 
 /// Whether a review is an approval of what is proposed now.
 fn counts(record: &ChangeRecord, review: &Review) -> bool {
-    review.approves && review.revision == record.revision
+    review.approves && review.entitled && review.revision == record.revision
+}
+
+/// Looks up which reviewers may approve what they reviewed.
+async fn entitle(sql: &mut SqliteConnection, record: &mut ChangeRecord) -> Result<(), RegistryError> {
+    for review in &mut record.reviews {
+        let user = match users::one(sql, &review.reviewer).await {
+            Ok(user) => user,
+            Err(RegistryError::NotFound(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        let everywhere = record.deployments.iter().all(|item| {
+            let scope = Scope::live(&item.prompt, &record.environment);
+            allows(&user.grants, Permission::Approve, scope)
+        });
+        review.entitled = everywhere && user.disabled_at_us.is_none();
+    }
+    Ok(())
 }
 
 async fn deployments_of(
@@ -289,6 +310,7 @@ async fn reviews_of(sql: &mut SqliteConnection, id: u64) -> Result<Vec<Review>, 
                 revision: number(revision)?,
                 reviewer,
                 approves: verdict == "approve",
+                entitled: false,
                 message,
                 created_at_us,
             })

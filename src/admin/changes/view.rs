@@ -16,7 +16,7 @@ pub fn whole(record: &ChangeRecord) -> Value {
         json!({
             "id": review.id, "by": review.reviewer, "verdict": if review.approves { "approve" } else { "reject" },
             "message": review.message, "revision": review.revision, "at": time(review.created_at_us),
-            "counts": review.approves && review.revision == record.revision,
+            "counts": review.approves && review.entitled && review.revision == record.revision,
         })
     });
     let comments = record.comments.iter().map(|comment| {

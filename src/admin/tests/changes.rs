@@ -274,6 +274,27 @@ async fn deployer_skips_neither_approvals_nor_checks() {
 }
 
 #[tokio::test]
+async fn approval_of_who_lost_the_role_counts_no_more() {
+    let team = Team::new(protected()).await;
+    let change = team.propose(&team.ada, 2, 0).await;
+    team.act(&team.rob, &change, "approve", json!({})).await.expect(200);
+    team.put("/users/rob", json!({"disabled": true})).await.expect(200);
+    team.act(&team.dan, &change, "apply", json!({}))
+        .await
+        .refused(403, "approval_required");
+    let other = team.act(&team.rhea, &change, "approve", json!({})).await.expect(200);
+    assert_eq!(other["approvals"]["given"], 1);
+    team.call(Method::DELETE, "/users/rhea/grants?role=reviewer", "")
+        .await
+        .expect(200);
+    team.act(&team.dan, &change, "apply", json!({}))
+        .await
+        .refused(403, "approval_required");
+    team.put("/users/rob", json!({"disabled": false})).await.expect(200);
+    team.act(&team.dan, &change, "apply", json!({})).await.expect(200);
+}
+
+#[tokio::test]
 async fn another_proposal_voids_approvals_and_checks() {
     let team = Team::new(json!({"protected": true, "required_checks": ["eval"]})).await;
     let change = team.propose(&team.ada, 2, 0).await;
@@ -338,6 +359,7 @@ async fn change_is_stale_once_something_else_went_live() {
         .refused(412, "stale");
     let path = format!("/changes/{}", change["id"]);
     assert_eq!(team.get(&path).await.expect(200)["stale"], json!(["support/greet"]));
+    assert_eq!(team.log(1).await, [format!("rhea refused {path}/approve")]);
     assert_eq!(team.live().await, 3);
     let bye = "/prompts/support/bye/deployments/production";
     team.get(bye).await.refused(404, "nothing_live");
