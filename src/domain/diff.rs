@@ -118,7 +118,8 @@ pub fn diff(old: &Content, new: &Content) -> ContentDiff {
 
 /// Whether two values are the same to the last byte: the order of fields is content.
 fn identical(one: &Value, other: &Value) -> bool {
-    one == other && one.to_string() == other.to_string()
+    let (one, other) = (one.to_string(), other.to_string());
+    one == other
 }
 
 /// Compares by name; the new order first, then what is gone.

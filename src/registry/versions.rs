@@ -233,7 +233,8 @@ impl Registry {
     pub async fn version(&self, prompt: &str, version: u32) -> Result<Version, RegistryError> {
         let mut tx = self.reader.begin().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
-        let row: Option<(String, String, String, String, String, i64, Option<i64>)> = sqlx::query_as(
+        type Row = (String, String, String, String, String, i64, Option<i64>);
+        let row: Option<Row> = sqlx::query_as(
             "SELECT content, source, hash, message, author, created_at, parent FROM versions \
              WHERE prompt_id = $1 AND version = $2",
         )

@@ -76,7 +76,7 @@ pub fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
     })
 }
 
-fn say(remote: &Remote, deployment: &Value, id: &str, environment: &str) {
+pub(super) fn say(remote: &Remote, deployment: &Value, id: &str, environment: &str) {
     if remote.json {
         return println!("{deployment}");
     }
