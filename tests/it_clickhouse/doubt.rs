@@ -28,7 +28,9 @@ async fn batch_stored_without_an_acknowledgement_is_found_by_its_ids() {
         ..batch(token, &rows)
     };
     // The same process: in doubt for longer than it relies on tokens.
-    let mut sink = ClickHouseSink::new(&database.server, "node-1", false).with_patience(Duration::ZERO);
+    let mut sink = ClickHouseSink::new(&database.server, "node-1", false)
+        .with_patience(Duration::ZERO)
+        .with_memory(-1);
     sink.prepare().await.unwrap();
     forget(&database).await;
     server.fault(json!({"lose_ack": 1, "match": "INTO exchanges"})).await;
@@ -38,7 +40,7 @@ async fn batch_stored_without_an_acknowledgement_is_found_by_its_ids() {
     assert_eq!(database.counts().await, (50, 50, 50));
 
     // Another process, to which the segment was left.
-    let mut other = ClickHouseSink::new(&database.server, "node-1", false);
+    let mut other = ClickHouseSink::new(&database.server, "node-1", false).with_memory(-1);
     assert_eq!(
         other.store(&batch_of("boot/0-1", Some(0))).await.unwrap(),
         Stored::Before
@@ -53,4 +55,24 @@ async fn batch_stored_without_an_acknowledgement_is_found_by_its_ids() {
     other.store(&fresh).await.unwrap_err();
     assert_eq!(other.store(&fresh).await.unwrap(), Stored::Now);
     assert_eq!(database.counts().await, (80, 80, 80));
+}
+
+#[tokio::test]
+async fn batch_that_the_rollup_lacks_is_counted_there_as_long_as_its_token_is_remembered() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0);
+    let database = Database::on(&server.url);
+    let rows = rows(0..50);
+    let mut sink = ClickHouseSink::new(&database.server, "node-1", false);
+    sink.prepare().await.unwrap();
+    sink.store(&batch("boot/0-1", &rows)).await.unwrap();
+    // As if the server had been killed between the two, and had been away for long.
+    database.sql("TRUNCATE TABLE rollup_minute").await;
+    assert_eq!(database.counts().await, (50, 50, 0));
+    let again = Batch {
+        doubt_since: Some(jiff::Timestamp::now().as_microsecond() - 600_000_000),
+        ..batch("boot/0-1", &rows)
+    };
+    assert_eq!(sink.store(&again).await.unwrap(), Stored::Now);
+    assert_eq!(database.counts().await, (50, 50, 50));
 }

@@ -39,7 +39,9 @@ impl Two {
     }
 
     fn sink(&self, patience: Duration) -> ClickHouseSink {
-        ClickHouseSink::new(&self.both.server, "node-1", false).with_patience(patience)
+        ClickHouseSink::new(&self.both.server, "node-1", false)
+            .with_patience(patience)
+            .with_memory(-1)
     }
 
     /// Rows of each; 0 where there is no table.

@@ -2,8 +2,10 @@
 //!
 //! A batch is one INSERT into each table that it has rows for, with a token derived from the segment's: a token that
 //! ClickHouse has seen lately is not stored again, nor counted again in the rollup. That covers an answer that got
-//! lost, as long as the table remembers the token; its window counts blocks, and other nodes' blocks move it too. So
-//! once an attempt's fate has been in doubt for a minute, the table is asked first whether it has the batch.
+//! lost, and a server that died after it stored the rows and before it counted them in the rollup, as long as the table
+//! remembers the token; its window counts blocks, and other nodes' blocks move it too. So once an attempt's fate has been
+//! in doubt for a minute, the server is asked first how many blocks the table has got since. Only if that may be more
+//! than it remembers is the table asked for the batch instead; should the rollup lack it then, it stays so.
 //!
 //! One INSERT is not atomic across partitions: a batch that spans midnight is stored day by day. So the table is asked
 //! for the first and last id of each day in the batch, and only the days it lacks are sent; within a day the bytes,
@@ -30,6 +32,9 @@ use crate::telemetry::sink::{Batch, Stored, digest};
 
 /// How long a token alone is relied on, and how long a batch in doubt waits for its server.
 const PATIENCE_MICROS: i64 = 60_000_000;
+
+/// Blocks after which a token is taken to be forgotten: half of the tables' window.
+const REMEMBERED_BLOCKS: i64 = 5_000;
 
 /// One INSERT is one block, stored when it is answered. All above a segment's cap of 50,000 rows and 32 MiB.
 const INSERT_SETTINGS: [(&str, &str); 6] = [
@@ -85,6 +90,7 @@ pub struct ClickHouseSink {
     node: String,
     doubt: Option<Doubt>,
     patience_micros: i64,
+    remembered_blocks: i64,
 }
 
 impl ClickHouseSink {
@@ -108,12 +114,19 @@ impl ClickHouseSink {
             node: node.to_owned(),
             doubt: None,
             patience_micros: PATIENCE_MICROS,
+            remembered_blocks: REMEMBERED_BLOCKS,
         }
     }
 
     /// Relies on tokens, and waits for a server that may have a batch, only so long.
     pub fn with_patience(mut self, patience: std::time::Duration) -> Self {
         self.patience_micros = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// Takes a token to be forgotten after so many blocks.
+    pub fn with_memory(mut self, blocks: i64) -> Self {
+        self.remembered_blocks = blocks;
         self
     }
 
@@ -234,10 +247,9 @@ impl ClickHouseSink {
     ) -> Result<Stored, Failure> {
         self.prepare_server(server).await.map_err(Failure::before_sending)?;
         // Its token helps only where it was used, and only for so long.
-        let in_doubt = doubt.is_some_and(|doubt| {
-            let elsewhere = self.servers.len() > 1 && doubt.server != Some(server);
-            elsewhere || now - doubt.since >= self.patience_micros
-        });
+        let elsewhere = doubt.is_some_and(|doubt| self.servers.len() > 1 && doubt.server != Some(server));
+        let since = doubt.map_or(now, |doubt| doubt.since);
+        let in_doubt = elsewhere || (doubt.is_some() && now - since >= self.patience_micros);
         let ask = match (batch.piece, in_doubt) {
             (true, _) => Some(Ask::Each),
             (false, true) => Some(Ask::Ends),
@@ -260,7 +272,11 @@ impl ClickHouseSink {
                     .ok_or(ClickHouseError::Schema(batch.schema))
                     .map_err(Failure::before_sending)?,
             };
-            let missing = match ask {
+            let asked = match ask {
+                Some(Ask::Ends) if !elsewhere && self.remembers(server, &table, since).await => None,
+                ask => ask,
+            };
+            let missing = match asked {
                 Some(ask) => {
                     let missing = self.missing(server, &table, rows, ask, now).await;
                     missing.map_err(|error| Failure {
@@ -285,6 +301,17 @@ impl ClickHouseSink {
             stored = Stored::Now;
         }
         Ok(stored)
+    }
+
+    /// Whether a server's table surely remembers a token that was first used at `since`. One that cannot say does not.
+    async fn remembers(&self, server: usize, table: &Table, since: i64) -> bool {
+        match table.blocks_since(&self.servers[server].client, since).await {
+            Ok(blocks) => blocks <= self.remembered_blocks,
+            Err(error) => {
+                tracing::debug!(%error, "cannot count the blocks of a table");
+                false
+            }
+        }
     }
 
     /// The rows that no server has which can be asked. One that cannot is waited for as long as patience lasts.

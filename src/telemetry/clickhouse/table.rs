@@ -11,6 +11,9 @@ use super::ClickHouseError;
 use crate::telemetry::row::Column;
 use crate::telemetry::rowbinary::Reader;
 
+/// How far the server's clock may be behind ours.
+const CLOCK_SECONDS: i64 = 60;
+
 /// Bytes handed to the connection at a time; memory beside the segment's own.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Until the server takes more of the body.
@@ -60,6 +63,24 @@ impl Table {
         }
         insert.send(Bytes::from(chunk)).await?;
         Ok(insert.end().await?)
+    }
+
+    /// How many blocks the table has got since then (µs since the epoch), or more: parts that were merged meanwhile count
+    /// whole.
+    ///
+    /// Source: <https://clickhouse.com/docs/operations/system-tables/parts>, block numbers grow with each insert, in the
+    /// table or in the partition.
+    pub async fn blocks_since(&self, client: &Client, since: i64) -> Result<i64, ClickHouseError> {
+        let sql = format!(
+            "SELECT toInt64(sum(blocks)) FROM (\
+             SELECT max(max_block_number) - ifNull(maxOrNullIf(max_block_number, toUnixTimestamp(modification_time) < {from}), \
+             min(min_block_number) - 1) AS blocks \
+             FROM system.parts WHERE active AND database = currentDatabase() AND table = '{table}' GROUP BY partition_id)",
+            // Clocks differ.
+            from = since.div_euclid(1_000_000) - CLOCK_SECONDS,
+            table = self.local,
+        );
+        Ok(client.query_raw(&sql).fetch_one().await?)
     }
 
     /// The rows that the table does not have. A row that cannot be read is among them, so that the server says what it
