@@ -1,7 +1,9 @@
-//! What recording costs: a worker's append and flush, and the SQLite sink's time a row.
+//! What recording costs: a worker's append and flush, and the SQLite sink's time a row; also with a limit to the file that
+//! has the sink remove as many rows as it stores.
 //!
 //! `cargo bench --bench telemetry [-- ROWS]`. Prints figures, asserts nothing about time.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use promptgate::config::Sqlite;
@@ -23,12 +25,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .enable_all()
         .build()?;
     let body = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(700));
-    for sink in ["none", "sqlite"] {
+    for (sink, max_bytes) in [("none", 0), ("sqlite", 0), ("sqlite, limited", 64 << 20)] {
         let dir = tempfile::tempdir()?;
         let sink_options = match sink {
             "none" => SinkOptions::None,
             _ => SinkOptions::Sqlite(Sqlite {
                 path: dir.path().join("telemetry.db"),
+                max_bytes,
                 ..Sqlite::default()
             }),
         };
@@ -42,6 +45,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             limits: SpoolLimits::default(),
         };
         let telemetry = Telemetry::start(options, control.handle().clone())?;
+        let begun = Instant::now();
+        let shipped = telemetry.ship_stats();
         let took = record(&telemetry, rows, body.as_bytes())?;
         let stats = telemetry.stats();
         let left = control.block_on(telemetry.drain(Duration::from_secs(600)));
@@ -59,6 +64,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!(
             "  sink:   {:.2} µs a row, {left} segments left",
             insert_duration.get_sample_sum() * 1e6 / rows as f64
+        );
+        let file = std::fs::metadata(dir.path().join("telemetry.db")).map_or(0, |file| file.len());
+        println!(
+            "  all:    {:.2} µs a row until the spool was empty, {} rows removed, file {} MiB",
+            per_row(begun.elapsed(), rows),
+            shipped.pruned.load(Relaxed),
+            file >> 20
         );
     }
     Ok(())

@@ -15,9 +15,14 @@ mod aliases;
 pub mod audit;
 mod auth;
 mod call;
+mod changes;
 mod deployments;
+mod diff;
+mod drafts;
 mod environments;
+mod erasures;
 mod errors;
+mod etag;
 mod exchanges;
 mod guard;
 mod keys;
@@ -25,7 +30,9 @@ mod openapi;
 mod prompt_path;
 mod prompts;
 mod refusals;
+mod shifts;
 mod users;
+mod uses;
 mod versions;
 
 #[cfg(test)]
@@ -35,8 +42,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, delete, get};
+use axum::routing::{any, delete, get, post, put};
 
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::snapshot::Publisher;
 use crate::telemetry::Store;
@@ -46,6 +54,7 @@ use crate::telemetry::Store;
 pub struct AdminState {
     pub registry: Arc<Registry>,
     pub publisher: Arc<Publisher>,
+    pub metrics: Arc<Metrics>,
     /// None where nothing is recorded.
     pub store: Option<Arc<Store>>,
 }
@@ -59,16 +68,40 @@ pub fn router(state: AdminState) -> Router {
     let api = Router::new()
         .route("/prompts", get(prompts::list).post(prompts::create))
         .route("/prompts/{*path}", any(prompt_path::dispatch))
+        .route("/folders", get(prompts::folders))
+        .route("/deployments", post(deployments::together))
+        .route("/shifts", get(shifts::list_all))
+        .route("/shifts/{id}", get(shifts::show))
+        .route("/shifts/{id}/cancel", post(shifts::cancel))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke))
         .route("/environments", get(environments::list))
-        .route("/environments/{name}", get(environments::show).put(environments::set))
+        .route(
+            "/environments/{name}",
+            get(environments::show)
+                .put(environments::set)
+                .patch(environments::update)
+                .delete(environments::delete),
+        )
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
         .route("/exchanges", get(exchanges::list))
         .route("/exchanges/{id}", get(exchanges::show))
         .route("/openapi.json", get(openapi::show))
         .route("/stats", get(exchanges::stats))
+        .route("/erasures", get(erasures::list).post(erasures::create))
+        .route("/erasures/{id}", get(erasures::show))
+        .route("/changes", get(changes::list).post(changes::propose))
+        .route("/changes/stats", get(changes::stats))
+        .route("/changes/{change}", get(changes::show).put(changes::revise))
+        .route("/changes/{change}/submit", post(changes::submit))
+        .route("/changes/{change}/refresh", post(changes::refresh))
+        .route("/changes/{change}/withdraw", post(changes::withdraw))
+        .route("/changes/{change}/approve", post(changes::approve))
+        .route("/changes/{change}/reject", post(changes::reject))
+        .route("/changes/{change}/comments", post(changes::comment))
+        .route("/changes/{change}/checks/{name}", put(changes::check))
+        .route("/changes/{change}/apply", post(changes::apply))
         .route("/whoami", get(users::whoami))
         .route("/users", get(users::list).post(users::create))
         .route("/users/{user}", get(users::show).put(users::update))

@@ -4,8 +4,10 @@
 //! everything else lives (the accept loop, the control plane, the registry, the publisher, the shipper).
 
 mod control;
+mod eraser;
 mod gauges;
 mod listener;
+mod shifts;
 mod worker;
 
 use std::net::SocketAddr;
@@ -116,6 +118,7 @@ impl App {
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             store: store.clone(),
+            metrics: Arc::clone(&metrics),
             gauges: Arc::new(gauges),
             ready: Arc::clone(&ready),
         };
@@ -125,11 +128,21 @@ impl App {
             max_connections: config.limits.max_connections,
             refused: metrics.connections_refused.clone(),
         };
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(listener::accept(data, accept, stopped)),
             tokio::spawn(control::serve(admin, plane, control_stopped)),
+            tokio::spawn(shifts::run(Arc::clone(&registry), Arc::clone(&publisher))),
             tokio::spawn(publisher.follow()),
         ];
+        if let (Some(store), Some(spares)) = (store.clone(), telemetry.spares()) {
+            let eraser = eraser::Eraser {
+                registry: Arc::clone(&registry),
+                store,
+                spool: telemetry.stats(),
+                spares,
+            };
+            tasks.push(tokio::spawn(eraser.run()));
+        }
         Ok(Self {
             data_address,
             control_address,

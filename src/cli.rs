@@ -38,12 +38,24 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
-    /// Create, store, list, show and compare prompts
+    /// Create, store, find, show, compare, rename and archive prompts
     Prompt(remote::prompt::Args),
     /// Make a version or a split live
     Deploy(remote::deploy::DeployArgs),
+    /// Make several prompts live in one change
+    DeployTogether(remote::moves::TogetherArgs),
+    /// Copy what is live from one environment to another
+    Promote(remote::moves::PromoteArgs),
+    /// Take a prompt off an environment: nothing is live there afterwards
+    TakeDown(remote::moves::TakeDownArgs),
+    /// Move what is live step by step, at given times
+    Shift(remote::shift::Args),
+    /// List, create, order, protect and delete environments
+    Environments(remote::environments::Args),
     /// Go back to what was live before
     Rollback(remote::deploy::RollbackArgs),
+    /// Propose, review and apply changes of what is live
+    Changes(remote::changes::Args),
     /// Make, list and revoke applications' keys
     Keys(remote::keys::Args),
     /// Create users and grant them roles
@@ -58,6 +70,8 @@ enum Command {
     Exchanges(remote::exchanges::Args),
     /// Follow exchanges as they are recorded
     Tail(remote::exchanges::TailArgs),
+    /// Erase what a person's requests and answers said
+    Erase(remote::erase::Args),
     /// Requests, errors, latencies, tokens and cost by group
     Stats(remote::stats::Args),
     /// Run a stand-in provider for tests and benchmarks
@@ -79,7 +93,13 @@ pub fn run() -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),
         Command::Deploy(args) => remote::deploy::deploy(args),
+        Command::DeployTogether(args) => remote::moves::together(args),
+        Command::Promote(args) => remote::moves::promote(args),
+        Command::TakeDown(args) => remote::moves::take_down(args),
+        Command::Shift(args) => remote::shift::run(args),
+        Command::Environments(args) => remote::environments::run(args),
         Command::Rollback(args) => remote::deploy::rollback(args),
+        Command::Changes(args) => remote::changes::run(args),
         Command::Keys(args) => remote::keys::run(args),
         Command::Users(args) => remote::users::run(args),
         Command::Tokens(args) => remote::users::tokens(args),
@@ -87,6 +107,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Audit(args) => remote::audit::run(args),
         Command::Exchanges(args) => remote::exchanges::run(args),
         Command::Tail(args) => remote::exchanges::tail(args),
+        Command::Erase(args) => remote::erase::run(args),
         Command::Stats(args) => remote::stats::run(args),
         Command::MockProvider(args) => mock_provider::run(*args),
     }

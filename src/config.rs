@@ -39,7 +39,7 @@ pub use providers::{Provider, ProviderKind};
 pub use registry::Registry;
 pub use secret::Secret;
 pub use server::{Auth, Server};
-pub use telemetry::{Capture, ClickHouse, Durability, Sink, Sqlite, Telemetry, WhenFull};
+pub use telemetry::{Capture, CaptureByPrompt, ClickHouse, Durability, Redaction, Sink, Sqlite, Telemetry, WhenFull};
 
 /// Where environment variables come from: the process, or a test's list.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;

@@ -5,13 +5,20 @@
 
 pub mod audit;
 pub mod content;
+pub mod diff;
 pub mod error;
 pub mod exchange;
+pub mod folder;
 pub mod json;
 pub mod partial;
+pub mod pattern;
 pub mod price;
 pub mod prompt;
+pub mod pseudonym;
+pub mod review;
 pub mod role;
+pub mod search;
+pub mod shift;
 pub mod split;
 pub mod template;
 pub mod text_size;

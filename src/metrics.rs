@@ -52,6 +52,8 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// Connections and heads that never became a request.
     pub connections_refused: IntCounterVec,
+    /// Deployments to protected environments without approval.
+    pub break_glass_deployments: IntCounterVec,
 }
 
 /// The families of one worker.
@@ -68,6 +70,8 @@ pub struct WorkerMetrics {
     pub requests_unpriced: IntCounterVec,
     pub streams_open: IntGauge,
     pub upstream_attempts: IntCounterVec,
+    /// Records whose content was cut, by reason.
+    pub capture_truncated: IntCounterVec,
     /// What the caller's socket did after a complete answer was handed to it.
     pub answers_undelivered: IntCounter,
 }
@@ -135,7 +139,7 @@ impl Metrics {
                 IntCounterVec::new(
                     Opts::new(
                         "promptgate_records_total",
-                        "Records by stage (spool, ship) and result. Any `lost` is an alarm: look at disk and log.",
+                        "Records by stage (spool, ship, sink) and result. Any `lost` or `dead` is an alarm: look at disk, log, `promptgate dead-letters`.",
                     ),
                     &["stage", "result"],
                 ),
@@ -166,6 +170,16 @@ impl Metrics {
                         "Connections that never became a request, by reason. Growing: a broken client or a scan.",
                     ),
                     &["reason"],
+                ),
+            ),
+            break_glass_deployments: registered(
+                &shared,
+                IntCounterVec::new(
+                    Opts::new(
+                        "promptgate_break_glass_deployments_total",
+                        "Deployments to a protected environment without approval. Any: ask who and why, see the audit log.",
+                    ),
+                    &["environment"],
                 ),
             ),
             workers: Mutex::default(),
@@ -305,6 +319,16 @@ impl WorkerMetrics {
                 IntCounterVec::new(
                     Opts::new("promptgate_upstream_attempts_total", "Tries by provider and result."),
                     &["provider", "result"],
+                ),
+            ),
+            capture_truncated: registered(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "promptgate_capture_truncated_total",
+                        "Records whose content was cut: at the cap of a field, or because open streams hold the capture budget.",
+                    ),
+                    &["reason"],
                 ),
             ),
             answers_undelivered: registered(

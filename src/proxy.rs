@@ -18,6 +18,7 @@
 mod admit;
 mod answer;
 mod body;
+mod captured;
 mod estimate;
 mod exchange;
 mod feedback;

@@ -1,28 +1,41 @@
 //! The durable truth: prompts, versions, deployments, environments, keys, users and the audit log.
 //!
 //! A change is one `change::Change`: a write transaction that raises the generation by one, stamps the rows it touches
-//! with it and appends to the audit log. So whoever reads everything stamped later than a generation
+//! with it and appends to the audit log. What requests do not depend on (drafts, descriptions) leaves the generation. So whoever reads everything stamped later than a generation
 //! ([`Registry::changes_since`]) has exactly what changed, and nothing changes without a trace.
 //!
-//! Versions, deployments and audit rows are only ever inserted. Requests never come here: they read the snapshot.
+//! Versions, deployments and audit rows are only ever inserted (a rename moves them to the new id, unchanged). Requests
+//! never come here: they read the snapshot.
 //!
 //! SQLite in WAL mode, with one connection that writes and a few that read, so writers queue here instead of colliding in
 //! the file. The SQL is kept to what PostgreSQL understands as well.
 
+mod about;
 mod audit;
 mod change;
+mod changes;
 mod delta;
+mod deploy;
 mod deployments;
+mod drafts;
+mod edited;
+mod environment_edits;
 mod environments;
+mod erasures;
 mod keys;
+mod library;
+mod names;
 mod page;
 mod partials;
 mod prompts;
 mod rollback;
 mod schema;
 mod secret;
+mod shifts;
 mod tokens;
+mod updates;
 mod users;
+mod uses;
 mod versions;
 
 #[cfg(test)]
@@ -35,18 +48,33 @@ use serde_json::Value;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use crate::domain::review::CheckState;
 use crate::domain::version::Problem;
 
+pub use about::PromptUpdate;
 pub use audit::{AuditEntry, AuditFilter, AuditVerification};
 pub use change::{Actor, By};
+pub use changes::{
+    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, LeadTime, NewChange, NewCheck, ProposedDeployment,
+    Review, ReviewStats,
+};
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
+pub use deploy::{Glass, Target};
 pub use deployments::{Deployment, DeploymentKind};
-pub use environments::Environment;
+pub use drafts::{Draft, DraftName, DraftSave};
+pub use edited::Edited;
+pub use environment_edits::EnvironmentEdit;
+pub use environments::{Environment, EnvironmentUpdate};
+pub use erasures::{Erasure, Person};
 pub use keys::{CreatedKey, Key, NewKey};
+pub use library::{Archived, Listed, Match, PromptFilter};
 pub use page::{MAX_PAGE, Page, PageOf};
 pub use prompts::{Live, NewPrompt, Prompt};
+pub use shifts::{NewShift, Plan, Shift, ShiftStep};
 pub use tokens::{Caller, CreatedToken, NewToken, Token};
+pub use updates::Update;
 pub use users::{NewUser, User, UserKind, UserUpdate};
+pub use uses::{Included, LiveUse, UsedBy, Uses};
 pub use versions::{Version, VersionName, VersionSummary};
 
 /// How many connections read at the same time.
@@ -69,6 +97,9 @@ pub enum RegistryError {
     NotFound(Missing),
     #[error("{0}")]
     Conflict(String),
+    /// Something else is in the way; the details name it.
+    #[error("{message}")]
+    InUse { message: String, details: Value },
     /// An argument has the wrong form.
     #[error("{field}: {message}")]
     InvalidField { field: &'static str, message: String },
@@ -81,6 +112,22 @@ pub enum RegistryError {
     /// The caller expected another deployment to be live.
     #[error("the live deployment is {}, not the expected one", current_number(.current))]
     Stale { current: Option<Box<Deployment>> },
+    /// Somebody changed it meanwhile.
+    #[error("{0}")]
+    Edited(Box<Edited>),
+    /// Something else went live since a change was proposed.
+    #[error("{}", stale_change(*.id, .moved))]
+    StaleChange { id: u64, moved: Vec<Moved> },
+    /// Somebody decided about a revision that is not the present one.
+    #[error("change {id} has revision {revision} by now, not {seen}: look at it again")]
+    RevisedMeanwhile { id: u64, seen: u32, revision: u32 },
+    /// Who asks may not, whatever their role.
+    #[error("{0}")]
+    NotAllowed(String),
+    #[error("change {id} has {given} of the {needed} approval(s) it needs")]
+    NotApproved { id: u64, given: u32, needed: u32 },
+    #[error("change {id} needs checks that did not pass: {}", unmet(.checks))]
+    ChecksUnmet { id: u64, checks: Vec<(String, CheckState)> },
     /// A row does not say what this program wrote.
     #[error("stored data makes no sense: {0}")]
     Stored(String),
@@ -94,6 +141,40 @@ fn first(problems: &[Problem]) -> String {
         Some(problem) => format!("{}: {}", problem.path, problem.message),
         None => "unknown".to_owned(),
     }
+}
+
+/// A prompt where something else went live since a change was proposed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moved {
+    pub prompt: String,
+    /// The deployment that was live then, 0 for none.
+    pub base: u32,
+    pub current: Option<Deployment>,
+}
+
+fn stale_change(id: u64, moved: &[Moved]) -> String {
+    let prompts: Vec<String> = moved
+        .iter()
+        .map(|moved| {
+            let now = moved.current.as_ref().map_or(0, |current| current.number);
+            format!(
+                "deployment {now} of prompt {:?} is live, not {}",
+                moved.prompt, moved.base
+            )
+        })
+        .collect();
+    format!(
+        "something else went live since change {id} was proposed ({}): refresh it, which asks for approval anew",
+        prompts.join("; ")
+    )
+}
+
+fn unmet(checks: &[(String, CheckState)]) -> String {
+    let names: Vec<String> = checks
+        .iter()
+        .map(|(name, state)| format!("{name} ({})", state.as_str()))
+        .collect();
+    names.join(", ")
 }
 
 fn current_number(current: &Option<Box<Deployment>>) -> String {
@@ -120,14 +201,26 @@ pub enum Missing {
         environment: String,
         number: u32,
     },
+    #[error("change {0} does not exist")]
+    Change(u64),
     #[error("key {0:?} does not exist")]
     Key(String),
+    #[error("erasure {0:?} does not exist")]
+    Erasure(String),
     #[error("user {0:?} does not exist")]
     User(String),
     #[error("token {0:?} does not exist")]
     Token(String),
     #[error("user {user:?} has no grant {grant}")]
     Grant { user: String, grant: String },
+    #[error("prompt {prompt:?} has no draft {name:?} of {owner:?}")]
+    Draft {
+        prompt: String,
+        owner: String,
+        name: String,
+    },
+    #[error("shift {0:?} does not exist")]
+    Shift(String),
     #[error("prompt {prompt:?} has no alias {alias:?}")]
     Alias { prompt: String, alias: String },
 }

@@ -251,6 +251,13 @@ impl Spool {
         }
     }
 
+    /// Decides whether segment files are used again.
+    pub fn spares(&self) -> Spares {
+        Spares {
+            pool: Arc::clone(&self.shared.pool),
+        }
+    }
+
     /// What the shipper does with segments it is done with.
     pub fn disposal(&self) -> Disposal {
         Disposal {
@@ -273,6 +280,19 @@ impl SpoolWatch {
     /// Bytes of records that may be in it now.
     pub fn capacity(&self) -> u64 {
         self.room.capacity()
+    }
+}
+
+/// The files that segments are made of.
+#[derive(Debug, Clone)]
+pub struct Spares {
+    pool: Arc<pool::Pool>,
+}
+
+impl Spares {
+    /// See [`Pool::set_fresh`](pool::Pool::set_fresh). Blocks for a few files at most.
+    pub fn set_fresh(&self, fresh: bool) {
+        self.pool.set_fresh(fresh);
     }
 }
 

@@ -23,9 +23,13 @@
 //! | [`sink`] | which sinks there are, and what they have in common |
 //! | [`clickhouse`], [`sqlite`] | the server's sink and store, and the embedded ones |
 //! | [`store`] | what is asked of either store |
+//! | [`erase`] | what is erased of exchanges that are stored |
+//! | [`capture`] | what may be kept of content: redaction, and a bound on memory |
 
+pub mod capture;
 pub mod clickhouse;
 pub mod dead;
+pub mod erase;
 pub mod recorder;
 pub mod row;
 pub mod rowbinary;
@@ -43,7 +47,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use crate::spool::{Durability, Flushed, Reservation, SpoolLimits, SpoolWatch, Ticket};
+pub use crate::spool::{Durability, Flushed, Reservation, Spares, SpoolLimits, SpoolWatch, Ticket};
 pub use recorder::{Recorder, RecorderSeed};
 pub use store::{ExchangeFilter, ExchangePage, GroupBy, Stats, StatsQuery, Store, StoreError, VariantSummary};
 
@@ -181,6 +185,11 @@ impl Telemetry {
     /// Counters of the spool and the shipper.
     pub fn stats(&self) -> Arc<SpoolStats> {
         Arc::clone(&self.stats)
+    }
+
+    /// Decides whether spool files are used again; None if nothing is recorded.
+    pub fn spares(&self) -> Option<Spares> {
+        self.recording.as_ref().map(|recording| recording.spool.spares())
     }
 
     /// How full the spool is; None if nothing is recorded.

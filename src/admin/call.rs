@@ -16,6 +16,7 @@ use super::auth::{self, RequestId};
 use super::errors::Failure;
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::role::{Permission, Reach, Role, Scope, allows};
+use crate::metrics::Metrics;
 use crate::registry::{Actor, By, Caller, MAX_PAGE, Page, PageOf, Published, Registry};
 use crate::telemetry::Store;
 
@@ -57,6 +58,10 @@ impl FromRequest<AdminState> for Call {
 impl Call {
     pub fn registry(&self) -> &Registry {
         &self.state.registry
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.state.metrics
     }
 
     /// What was recorded, if anything is.

@@ -5,10 +5,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::deployments;
+use super::{deployments, drafts, environments, prompts, versions};
 use crate::domain::error::{ApiError, ErrorCode, ErrorKind};
 use crate::domain::version::Problem;
-use crate::registry::{Missing, RegistryError};
+use crate::registry::{Edited, Missing, RegistryError};
 
 /// What a caller is told when it was our fault; the detail is in the log.
 const INTERNAL: &str = "something went wrong on our side, the detail is in the log";
@@ -60,12 +60,35 @@ impl From<RegistryError> for Failure {
         match error {
             RegistryError::NotFound(missing) => ApiError::new(code_of(&missing), message),
             RegistryError::Conflict(_) => ApiError::new(ErrorCode::Conflict, message),
+            RegistryError::InUse { details, .. } => ApiError::new(ErrorCode::Conflict, message).details(details),
+            RegistryError::Edited(edited) => stale(message, &edited),
             RegistryError::InvalidField { field, message } => {
                 ApiError::new(ErrorCode::InvalidField, message).param(field)
             }
             RegistryError::Invalid(problems) => invalid_content(message, &problems),
             RegistryError::ApprovalRequired { change } => {
                 ApiError::new(ErrorCode::ApprovalRequired, message).details(json!({"change": change}))
+            }
+            RegistryError::StaleChange { id, moved } => {
+                let moved = moved.iter().map(|moved| {
+                    let current = moved.current.as_ref().map(deployments::view);
+                    json!({"prompt": moved.prompt, "base": moved.base, "current": current})
+                });
+                let moved: Vec<Value> = moved.collect();
+                ApiError::new(ErrorCode::Stale, message).details(json!({"change": id, "moved": moved}))
+            }
+            RegistryError::RevisedMeanwhile { id, revision, .. } => {
+                ApiError::new(ErrorCode::Stale, message).details(json!({"change": id, "revision": revision}))
+            }
+            RegistryError::NotAllowed(_) => ApiError::new(ErrorCode::NotAllowed, message),
+            RegistryError::NotApproved { id, given, needed } => ApiError::new(ErrorCode::ApprovalRequired, message)
+                .details(json!({"id": id, "approvals": {"given": given, "needed": needed}})),
+            RegistryError::ChecksUnmet { id, checks } => {
+                let checks = checks.iter();
+                let checks: Vec<Value> = checks
+                    .map(|(name, state)| json!({"name": name, "state": state.as_str()}))
+                    .collect();
+                ApiError::new(ErrorCode::ChecksRequired, message).details(json!({"id": id, "checks": checks}))
             }
             RegistryError::Stale { current } => {
                 let current = current.map(|current| deployments::view(&current));
@@ -88,11 +111,26 @@ fn code_of(missing: &Missing) -> ErrorCode {
         Missing::NothingLive { .. } => ErrorCode::NothingLive,
         Missing::Deployment { .. }
         | Missing::Key(_)
+        | Missing::Erasure(_)
+        | Missing::Change(_)
         | Missing::User(_)
         | Missing::Token(_)
         | Missing::Grant { .. }
+        | Missing::Draft { .. }
+        | Missing::Shift(_)
         | Missing::Alias { .. } => ErrorCode::NotFound,
     }
+}
+
+/// Somebody else was quicker: what they made comes with the refusal.
+fn stale(message: String, edited: &Edited) -> ApiError {
+    let current = match edited {
+        Edited::Prompt(prompt) => prompts::view(prompt),
+        Edited::Environment(environment) => environments::view(environment),
+        Edited::Draft(draft) => drafts::view(draft),
+        Edited::Version(version) => versions::view(version),
+    };
+    ApiError::new(ErrorCode::Stale, message).details(json!({"current": current}))
 }
 
 fn invalid_content(message: String, problems: &[Problem]) -> ApiError {
@@ -116,10 +154,9 @@ impl IntoResponse for Failure {
                 .headers_mut()
                 .insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if matches!(
-            self.error.code.kind(),
-            ErrorKind::Forbidden | ErrorKind::Unauthenticated
-        ) {
+        let kind = self.error.code.kind();
+        let refused = matches!(kind, ErrorKind::Forbidden | ErrorKind::Unauthenticated);
+        if refused || self.error.code == ErrorCode::Stale {
             let refusal = Refusal {
                 code: self.error.code,
                 message: self.error.message.clone(),

@@ -37,7 +37,20 @@ pub(super) enum Need {
 }
 
 const PAGE: &[&str] = &["limit", "cursor"];
-const PROMPTS: &[&str] = &["query", "limit", "cursor"];
+const PROMPTS: &[&str] = &[
+    "q",
+    "folder",
+    "recursive",
+    "tag",
+    "owner",
+    "archived",
+    "limit",
+    "cursor",
+];
+const FOLDERS: &[&str] = &["folder", "archived"];
+const DIFF: &[&str] = &["from", "to"];
+const DRAFT: &[&str] = &["user"];
+const SHIFTS: &[&str] = &["state", "limit", "cursor"];
 const EXCHANGES: &[&str] = &[
     "from",
     "to",
@@ -55,6 +68,8 @@ const EXCHANGES: &[&str] = &[
     "cursor",
     "content",
 ];
+const CHANGES: &[&str] = &["state", "environment", "proposer", "prompt", "limit", "cursor"];
+const CHANGE_STATS: &[&str] = &["environment", "from", "to"];
 const AUDIT: &[&str] = &[
     "actor",
     "action",
@@ -122,6 +137,11 @@ impl Call {
         self.need = need;
         self
     }
+
+    const fn asks(mut self, query: &'static [&'static str]) -> Self {
+        self.query = query;
+        self
+    }
 }
 
 /// Every call under `/api/v1`.
@@ -140,7 +160,133 @@ pub(super) const CALLS: &[Call] = &[
         Some("NewPrompt"),
         (201, "Prompt"),
     ),
+    read("/folders", "Count what is in a folder", FOLDERS, "Folder"),
     read("/prompts/{id}", "Show a prompt, also by an alias", &[], "Prompt"),
+    write(
+        "patch",
+        Write,
+        "/prompts/{id}",
+        "Change description, tags or owner",
+        Some("SetPrompt"),
+        (200, "Prompt"),
+    ),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/rename",
+        "Give another id; the present one becomes an alias",
+        Some("Rename"),
+        (200, "Prompt"),
+    ),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/archive",
+        "Put away what nothing live needs",
+        Some("Message"),
+        (200, "Prompt"),
+    ),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/restore",
+        "Take out of the archive",
+        Some("Message"),
+        (200, "Prompt"),
+    ),
+    read(
+        "/prompts/{id}/diff",
+        "Compare versions, a draft, and what is live",
+        DIFF,
+        "Diff",
+    ),
+    read(
+        "/prompts/{id}/uses",
+        "List the partials of each version",
+        PAGE,
+        "UsesList",
+    ),
+    read(
+        "/prompts/{id}/used-by",
+        "List the versions that include it",
+        PAGE,
+        "UsedByList",
+    ),
+    read(
+        "/prompts/{id}/updates",
+        "List versions whose partials are behind",
+        &[],
+        "UpdateList",
+    ),
+    read("/prompts/{id}/drafts", "List everybody's drafts", PAGE, "DraftList"),
+    read(
+        "/prompts/{id}/drafts/{name}",
+        "Show a draft with its problems",
+        DRAFT,
+        "Draft",
+    ),
+    write(
+        "put",
+        Write,
+        "/prompts/{id}/drafts/{name}",
+        "Save a draft, broken or not (201 if it is new)",
+        Some("SaveDraft"),
+        (200, "Draft"),
+    )
+    .asks(DRAFT),
+    write(
+        "delete",
+        Write,
+        "/prompts/{id}/drafts/{name}",
+        "Delete a draft",
+        None,
+        (200, "Draft"),
+    )
+    .asks(DRAFT),
+    write(
+        "post",
+        Write,
+        "/prompts/{id}/drafts/{name}/commit",
+        "Make a draft the next version",
+        Some("CommitDraft"),
+        (201, "Version"),
+    )
+    .asks(DRAFT),
+    write(
+        "post",
+        Deploy,
+        "/prompts/{id}/promote",
+        "Copy what is live to another environment",
+        Some("Promote"),
+        (200, "Deployment"),
+    ),
+    read("/prompts/{id}/shifts", "List a prompt's shifts", SHIFTS, "ShiftList"),
+    write(
+        "post",
+        Deploy,
+        "/prompts/{id}/shifts",
+        "Plan a scheduled or gradual shift",
+        Some("NewShift"),
+        (201, "Shift"),
+    ),
+    read("/shifts", "List shifts, newest first", SHIFTS, "ShiftList"),
+    read("/shifts/{shift}", "Show a shift", &[], "Shift"),
+    write(
+        "post",
+        Deploy,
+        "/shifts/{shift}/cancel",
+        "Stop a shift before its next step",
+        Some("Message"),
+        (200, "Shift"),
+    ),
+    write(
+        "post",
+        Deploy,
+        "/deployments",
+        "Make several prompts live in one change",
+        Some("DeployTogether"),
+        (200, "DeployedTogether"),
+    ),
     read(
         "/prompts/{id}/versions",
         "List versions, newest first",
@@ -173,6 +319,14 @@ pub(super) const CALLS: &[Call] = &[
         "/prompts/{id}/deployments/{environment}",
         "Make a split live",
         Some("NewDeployment"),
+        (200, "Deployment"),
+    ),
+    write(
+        "delete",
+        Deploy,
+        "/prompts/{id}/deployments/{environment}",
+        "Take a prompt off an environment",
+        Some("TakeDown"),
         (200, "Deployment"),
     ),
     read(
@@ -224,6 +378,105 @@ pub(super) const CALLS: &[Call] = &[
         "Protect an environment, or create one",
         Some("SetEnvironment"),
         (200, "Environment"),
+    ),
+    write(
+        "patch",
+        ManageEnvironments,
+        "/environments/{name}",
+        "Label, order or protect an environment",
+        Some("PatchEnvironment"),
+        (200, "Environment"),
+    ),
+    write(
+        "delete",
+        ManageEnvironments,
+        "/environments/{name}",
+        "Delete an environment that was never used",
+        Some("Message"),
+        (200, "Environment"),
+    ),
+    read("/changes", "List proposed changes, newest first", CHANGES, "ChangeList"),
+    write(
+        "post",
+        Propose,
+        "/changes",
+        "Propose deployments",
+        Some("NewChange"),
+        (201, "Change"),
+    ),
+    read("/changes/stats", "How long reviews take", CHANGE_STATS, "ChangeStats"),
+    read("/changes/{change}", "Show a change", &[], "Change"),
+    write(
+        "put",
+        Propose,
+        "/changes/{change}",
+        "Propose something else instead",
+        Some("ReviseChange"),
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Propose,
+        "/changes/{change}/submit",
+        "Open a draft for review",
+        None,
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Propose,
+        "/changes/{change}/refresh",
+        "Put it on top of what is live by now",
+        None,
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Propose,
+        "/changes/{change}/withdraw",
+        "Take it back",
+        Some("Message"),
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Approve,
+        "/changes/{change}/approve",
+        "Approve it",
+        Some("Verdict"),
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Approve,
+        "/changes/{change}/reject",
+        "Reject it",
+        Some("Verdict"),
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Propose,
+        "/changes/{change}/comments",
+        "Comment on it",
+        Some("NewComment"),
+        (201, "Change"),
+    ),
+    write(
+        "put",
+        Check,
+        "/changes/{change}/checks/{name}",
+        "Report a check",
+        Some("NewCheck"),
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Deploy,
+        "/changes/{change}/apply",
+        "Make it live",
+        None,
+        (200, "Change"),
     ),
     read("/audit", "List who changed what, newest first", AUDIT, "AuditList").needs(Need::May(ReadAudit)),
     read(
@@ -316,6 +569,22 @@ pub(super) const CALLS: &[Call] = &[
         "Exchange",
     ),
     read("/stats", "Figures by group", STATS, "Stats"),
+    read(
+        "/erasures",
+        "List what was asked to be erased, newest first",
+        PAGE,
+        "ErasureList",
+    )
+    .needs(Need::May(EraseContent)),
+    write(
+        "post",
+        EraseContent,
+        "/erasures",
+        "Have the content of a person's exchanges erased, in the background",
+        Some("NewErasure"),
+        (202, "Erasure"),
+    ),
+    read("/erasures/{erasure}", "Show how far an erasure is", &[], "Erasure").needs(Need::May(EraseContent)),
     read("/openapi.json", "This text", &[], "Any").needs(Need::Token),
     read(
         "/healthz",

@@ -3,6 +3,9 @@
 //! `versions` and `deployments` cannot be segments of an id, so the last segments say what is asked for, and the rest is
 //! the id. An alias may have any characters: it is one percent-encoded segment behind `aliases`, which an id may have
 //! too; but then nothing else has these methods.
+//!
+//! What came later (`diff`, `drafts`, …) older prompts may have as a segment: it is an action only behind a raw slash, so
+//! such a prompt is reached with `%2F` in its id.
 
 use axum::http::Method;
 use axum::response::Response;
@@ -10,7 +13,7 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::errors::{Failure, unknown_route};
-use super::{aliases, deployments, prompts, versions};
+use super::{aliases, deployments, diff, drafts, prompts, shifts, uses, versions};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,43 @@ pub enum PromptPath {
     DeploymentHistory { id: String, environment: String },
     Rollback { id: String, environment: String },
     Alias { id: String, alias: String },
+    Draft { id: String, name: String },
+    DraftCommit { id: String, name: String },
+    Action { id: String, action: Action },
+}
+
+/// One word behind an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Diff,
+    Uses,
+    UsedBy,
+    Updates,
+    Drafts,
+    Shifts,
+    Rename,
+    Archive,
+    Restore,
+    Promote,
+}
+
+impl Action {
+    /// Words that only POST knows can be segments of ids: nothing is posted to a prompt itself.
+    fn parse(method: &Method, word: &str) -> Option<Self> {
+        Some(match word {
+            "diff" => Self::Diff,
+            "uses" => Self::Uses,
+            "used-by" => Self::UsedBy,
+            "updates" => Self::Updates,
+            "drafts" => Self::Drafts,
+            "shifts" => Self::Shifts,
+            "rename" if *method == Method::POST => Self::Rename,
+            "archive" if *method == Method::POST => Self::Archive,
+            "restore" if *method == Method::POST => Self::Restore,
+            "promote" if *method == Method::POST => Self::Promote,
+            _ => return None,
+        })
+    }
 }
 
 impl PromptPath {
@@ -31,6 +71,9 @@ impl PromptPath {
             && let Some(alias) = parse_alias(raw)
         {
             return Some(alias);
+        }
+        if let Some(action) = parse_action(method, raw) {
+            return Some(action);
         }
         let path = decode(raw)?;
         let segments: Vec<&str> = path.split('/').collect();
@@ -78,11 +121,7 @@ impl PromptPath {
             }
             id => (id, Self::Prompt { id: path.clone() }),
         };
-        let plain = !id.is_empty()
-            && id
-                .iter()
-                .all(|segment| !matches!(*segment, "" | "versions" | "deployments"));
-        plain.then_some(parsed)
+        is_plain(id).then_some(parsed)
     }
 
     /// Puts the prompt's id in the place of an alias; what nobody has stays as it is.
@@ -93,7 +132,10 @@ impl PromptPath {
         | Self::Deployment { id, .. }
         | Self::DeploymentHistory { id, .. }
         | Self::Rollback { id, .. }
-        | Self::Alias { id, .. }) = &mut self;
+        | Self::Alias { id, .. }
+        | Self::Draft { id, .. }
+        | Self::DraftCommit { id, .. }
+        | Self::Action { id, .. }) = &mut self;
         if let Some(found) = call.registry().prompt_id(id).await? {
             *id = found;
         }
@@ -103,17 +145,58 @@ impl PromptPath {
     /// The methods it has.
     fn allow(&self) -> &'static str {
         match self {
-            Self::Prompt { .. } | Self::Version { .. } | Self::DeploymentHistory { .. } => "GET,HEAD",
+            Self::Prompt { .. } => "GET,HEAD,PATCH",
+            Self::Version { .. } | Self::DeploymentHistory { .. } => "GET,HEAD",
             Self::Versions { .. } => "GET,HEAD,POST",
-            Self::Deployment { .. } => "GET,HEAD,PUT",
-            Self::Rollback { .. } => "POST",
+            Self::Deployment { .. } => "GET,HEAD,PUT,DELETE",
+            Self::Rollback { .. } | Self::DraftCommit { .. } => "POST",
             Self::Alias { .. } => "PUT,DELETE",
+            Self::Draft { .. } => "GET,HEAD,PUT,DELETE",
+            Self::Action { action, .. } => match action {
+                Action::Diff | Action::Uses | Action::UsedBy | Action::Updates | Action::Drafts => "GET,HEAD",
+                Action::Shifts => "GET,HEAD,POST",
+                Action::Rename | Action::Archive | Action::Restore | Action::Promote => "POST",
+            },
         }
     }
 }
 
 fn decode(raw: &str) -> Option<String> {
     Some(percent_decode_str(raw).decode_utf8().ok()?.into_owned())
+}
+
+/// Whether these segments can be an id.
+fn is_plain(id: &[&str]) -> bool {
+    let action = |segment: &&str| matches!(*segment, "" | "versions" | "deployments");
+    !id.is_empty() && !id.iter().any(action)
+}
+
+/// Reads what has its word behind a raw slash.
+fn parse_action(method: &Method, raw: &str) -> Option<PromptPath> {
+    let segments: Vec<&str> = raw.split('/').collect();
+    let join = |front: &[&str]| {
+        let id = decode(&front.join("/"))?;
+        let parts: Vec<&str> = id.split('/').collect();
+        is_plain(&parts).then(|| id.clone())
+    };
+    match segments.as_slice() {
+        [front @ .., "drafts", name, "commit"] if !front.is_empty() && *method == Method::POST => {
+            let name = decode(name)?;
+            Some(PromptPath::DraftCommit { id: join(front)?, name })
+        }
+        [front @ .., "drafts", name] if !front.is_empty() && Action::parse(method, name).is_none() => {
+            let name = decode(name)?;
+            Some(PromptPath::Draft { id: join(front)?, name })
+        }
+        [front @ .., word] if !front.is_empty() => {
+            let action = Action::parse(method, word)?;
+            Some(PromptPath::Action {
+                id: join(front)?,
+                action,
+            })
+        }
+        _ => None,
+    }
 }
 
 fn parse_alias(raw: &str) -> Option<PromptPath> {
@@ -150,6 +233,7 @@ pub async fn dispatch(call: Call) -> Result<Response, Failure> {
     // Authority is asked for by id: an alias in one folder may name a prompt in another.
     let path = path.with_id(&call).await?;
     match path {
+        PromptPath::Prompt { id } if method == Method::PATCH => prompts::update(call, &id).await,
         PromptPath::Prompt { id } => prompts::show(call, &id).await,
         PromptPath::Versions { id } if method == Method::GET => versions::list(call, &id).await,
         PromptPath::Versions { id } => versions::create(call, &id).await,
@@ -157,11 +241,35 @@ pub async fn dispatch(call: Call) -> Result<Response, Failure> {
         PromptPath::Deployment { id, environment } if method == Method::GET => {
             deployments::show(call, &id, &environment).await
         }
+        PromptPath::Deployment { id, environment } if method == Method::DELETE => {
+            deployments::take_down(call, &id, &environment).await
+        }
         PromptPath::Deployment { id, environment } => deployments::deploy(call, &id, &environment).await,
         PromptPath::DeploymentHistory { id, environment } => deployments::history(call, &id, &environment).await,
         PromptPath::Rollback { id, environment } => deployments::rollback(call, &id, &environment).await,
         PromptPath::Alias { id, alias } if method == Method::PUT => aliases::add(call, &id, &alias).await,
         PromptPath::Alias { id, alias } => aliases::remove(call, &id, &alias).await,
+        PromptPath::Draft { id, name } if method == Method::PUT => drafts::save(call, &id, &name).await,
+        PromptPath::Draft { id, name } if method == Method::DELETE => drafts::delete(call, &id, &name).await,
+        PromptPath::Draft { id, name } => drafts::show(call, &id, &name).await,
+        PromptPath::DraftCommit { id, name } => drafts::commit(call, &id, &name).await,
+        PromptPath::Action { id, action } => act(call, &method, &id, action).await,
+    }
+}
+
+async fn act(call: Call, method: &Method, id: &str, action: Action) -> Result<Response, Failure> {
+    match action {
+        Action::Diff => diff::show(call, id).await,
+        Action::Uses => uses::uses(call, id).await,
+        Action::UsedBy => uses::used_by(call, id).await,
+        Action::Updates => uses::updates(call, id).await,
+        Action::Drafts => drafts::list(call, id).await,
+        Action::Shifts if *method == Method::GET => shifts::list(call, Some(id)).await,
+        Action::Shifts => shifts::create(call, id).await,
+        Action::Rename => prompts::rename(call, id).await,
+        Action::Archive => prompts::archive(call, id).await,
+        Action::Restore => prompts::restore(call, id).await,
+        Action::Promote => deployments::promote(call, id).await,
     }
 }
 
@@ -243,6 +351,37 @@ mod tests {
         ] {
             assert_eq!(get(raw), None, "{raw}");
         }
+    }
+
+    #[test]
+    fn later_words_are_actions_behind_a_raw_slash_only() {
+        let action = |id: &str, action| {
+            let id = id.to_owned();
+            Some(PromptPath::Action { id, action })
+        };
+        let prompt = |id: &str| Some(PromptPath::Prompt { id: id.to_owned() });
+        let draft = |id: &str, name: &str| {
+            let (id, name) = (id.to_owned(), name.to_owned());
+            Some(PromptPath::Draft { id, name })
+        };
+        assert_eq!(get("a/b/diff"), action("a/b", Action::Diff));
+        assert_eq!(get("a%2Fb/used-by"), action("a/b", Action::UsedBy));
+        assert_eq!(get("a%2Fdiff"), prompt("a/diff"));
+        assert_eq!(get("a%2Fdiff/diff"), action("a/diff", Action::Diff));
+        assert_eq!(get("diff"), prompt("diff"));
+        assert_eq!(get("a/b/drafts/x"), draft("a/b", "x"));
+        assert_eq!(get("drafts/x"), prompt("drafts/x"));
+        assert_eq!(get("a/rename"), prompt("a/rename"));
+        assert_eq!(
+            PromptPath::parse(&Method::POST, "a/rename"),
+            action("a", Action::Rename)
+        );
+        assert_eq!(get("a/versions/diff"), None);
+        let commit = PromptPath::DraftCommit {
+            id: "a".to_owned(),
+            name: "x".to_owned(),
+        };
+        assert_eq!(PromptPath::parse(&Method::POST, "a/drafts/x/commit"), Some(commit));
     }
 
     #[test]

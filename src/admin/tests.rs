@@ -1,6 +1,9 @@
 //! The control plane through its router, on a registry in a temporary folder.
 
 mod calls;
+mod changes;
+mod library;
+mod moving;
 mod refusals;
 mod roles;
 mod users;
@@ -72,6 +75,7 @@ impl TestAdmin {
         let state = AdminState {
             publisher: Publisher::start(Arc::clone(&registry), Arc::new(cell)).await.unwrap(),
             registry,
+            metrics: crate::metrics::Metrics::new("test"),
             store: None,
         };
         Self {
@@ -105,6 +109,21 @@ impl TestAdmin {
             .method(method)
             .uri(format!("/api/v1{path}"))
             .header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// Sends JSON with one more header.
+    async fn with(&self, method: Method, path: &str, (name, value): (&str, &str), body: Value) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .header(name, value);
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         self.send(request.body(body.into()).unwrap()).await
     }
 

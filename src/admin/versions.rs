@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Call, Paging, found, listed, time};
+use super::call::{Call, Paging, found, invalid, listed, time};
 use super::errors::Failure;
 use crate::domain::content::Content;
 use crate::domain::partial;
@@ -17,11 +17,15 @@ use crate::registry::{Version, VersionName, VersionSummary};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewVersionBody {
-    content: Content,
+    content: Option<Content>,
+    /// In the place of content: the text of that version, with the partials of today.
+    from: Option<u32>,
+    #[serde(default)]
+    refresh_partials: bool,
     message: String,
 }
 
-fn view(version: &VersionSummary) -> Value {
+pub fn view(version: &VersionSummary) -> Value {
     json!({
         "prompt": version.prompt,
         "version": version.version,
@@ -29,6 +33,7 @@ fn view(version: &VersionSummary) -> Value {
         "message": version.message,
         "author": version.author,
         "created_at": time(version.created_at_us),
+        "parent": version.parent,
     })
 }
 
@@ -55,15 +60,33 @@ pub async fn list(call: Call, id: &str) -> Result<Response, Failure> {
 /// `POST /prompts/{id}/versions`.
 pub async fn create(call: Call, id: &str) -> Result<Response, Failure> {
     call.require(Permission::Write, Scope::prompt(id))?;
-    let NewVersionBody { content, message } = call.json()?;
-    may_read_partials(&call, &content).await?;
-    let change = call.registry().create_version(id, content, call.by(&message)).await?;
+    let NewVersionBody {
+        content,
+        from,
+        refresh_partials,
+        message,
+    } = call.json()?;
+    let change = match (content, from) {
+        (Some(content), None) if !refresh_partials => {
+            may_read_partials(&call, &content).await?;
+            call.registry().create_version(id, content, call.by(&message)).await?
+        }
+        (None, Some(from)) if refresh_partials => {
+            let source = call.registry().version(id, from).await?.source;
+            may_read_partials(&call, &source).await?;
+            call.registry().refresh_version(id, from, call.by(&message)).await?
+        }
+        _ => {
+            let why = "give either content, or from together with refresh_partials: true";
+            return Err(invalid("content", why));
+        }
+    };
     call.changed(StatusCode::CREATED, change, |version| view(&version))
         .await
 }
 
 /// What is included is copied, and could be read then: the caller must be allowed to read it anyway.
-async fn may_read_partials(call: &Call, submitted: &Content) -> Result<(), Failure> {
+pub async fn may_read_partials(call: &Call, submitted: &Content) -> Result<(), Failure> {
     let mut names = BTreeSet::new();
     // What has no normal form is refused with everything else that is wrong, like what cannot be read as a template.
     let Ok(mut content) = submitted.clone().normalise() else {

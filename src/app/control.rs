@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::gauges::Gauges;
 use crate::admin::{self, AdminState};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::snapshot::Publisher;
 use crate::telemetry::Store;
@@ -24,6 +25,7 @@ pub struct Plane {
     pub registry: Arc<Registry>,
     pub publisher: Arc<Publisher>,
     pub store: Option<Arc<Store>>,
+    pub metrics: Arc<Metrics>,
     pub gauges: Arc<Gauges>,
     pub ready: Arc<AtomicBool>,
 }
@@ -47,6 +49,7 @@ fn router(plane: Plane) -> Router {
     let api = admin::router(AdminState {
         registry: Arc::clone(&plane.registry),
         publisher: Arc::clone(&plane.publisher),
+        metrics: Arc::clone(&plane.metrics),
         store: plane.store.clone(),
     });
     let operations = Router::new()

@@ -77,9 +77,24 @@ impl Client {
     /// # Errors
     /// The server's message when it refuses.
     pub async fn json(&mut self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let answer = self.send(method.clone(), path, &[], body).await?;
-        let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let answer = self.checked(method, path, &[], body).await?;
+        Ok(serde_json::from_slice(&answer.body).unwrap_or_default())
+    }
+
+    /// Sends JSON and returns a successful answer.
+    ///
+    /// # Errors
+    /// The server's message when it refuses.
+    pub async fn checked(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> anyhow::Result<Answer> {
+        let answer = self.send(method.clone(), path, headers, body).await?;
         if !answer.status.is_success() {
+            let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             let message = value["error"]["message"].as_str().unwrap_or("no message");
             let problems = value["error"]["details"]["problems"].as_array().into_iter().flatten();
             let problems: String = problems
@@ -93,7 +108,7 @@ impl Client {
                 answer.status
             );
         }
-        Ok(value)
+        Ok(answer)
     }
 
     async fn connection(&mut self) -> anyhow::Result<&mut SendRequest<Full<Bytes>>> {

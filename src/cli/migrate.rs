@@ -25,24 +25,26 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     };
     let runtime = super::control_runtime()?;
-    // A cluster's servers are told by any of them.
-    let urls = if server.cluster.is_some() {
-        &server.urls[..1]
-    } else {
-        &server.urls[..]
-    };
-    for url in urls {
-        let schema = Schema::new(server, url, false);
-        let asked = || format!("cannot migrate {} on {url}", server.database);
-        if args.dry_run {
-            let plan = runtime.block_on(schema.plan()).with_context(asked)?;
-            show(&schema, &plan, &format!("{} on {url}", server.database));
-        } else {
-            let applied = runtime.block_on(schema.migrate()).with_context(asked)?;
-            println!("{} on {url}: {applied} migrations applied", server.database);
+    let durable = config.telemetry.durability.is_on_disk();
+    let mut last = None;
+    for url in &server.urls {
+        let schema = Schema::new(server, url, durable);
+        let place = format!("{} on {url}", server.database);
+        let done = match args.dry_run {
+            true => runtime.block_on(schema.plan()).map(|plan| show(&schema, &plan, &place)),
+            false => runtime
+                .block_on(schema.migrate())
+                .map(|applied| println!("{place}: {applied} migrations applied")),
+        };
+        let done = done.with_context(|| format!("cannot migrate {place}"));
+        // A cluster's servers are told by any of them, the first that can be reached.
+        match server.cluster {
+            None => done?,
+            Some(_) if done.is_ok() => return Ok(()),
+            Some(_) => last = done.err(),
         }
     }
-    Ok(())
+    last.map_or(Ok(()), Err)
 }
 
 /// Prints the statements of a plan.

@@ -4,10 +4,17 @@ mod diff;
 pub(super) mod table;
 
 pub mod audit;
+pub mod changes;
 pub mod deploy;
+mod drafts;
+pub mod environments;
+pub mod erase;
 pub mod exchanges;
 pub mod keys;
+mod library;
+pub mod moves;
 pub mod prompt;
+pub mod shift;
 pub mod stats;
 pub mod users;
 
@@ -88,6 +95,27 @@ impl Remote {
     /// The server's message.
     pub async fn send(&mut self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.client.json(method, &format!("/api/v1{path}"), body).await
+    }
+
+    /// Sends `body` with one header more, and returns the answer's text.
+    ///
+    /// # Errors
+    /// The server's message.
+    pub async fn with(
+        &mut self,
+        method: Method,
+        path: &str,
+        header: (&str, &str),
+        body: &Value,
+    ) -> anyhow::Result<String> {
+        let path = format!("/api/v1{path}");
+        let answer = self.client.checked(method, &path, &[header], body).await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// Says what was done: the answer as JSON, or a sentence.
+    pub fn done(&self, answer: &Value, say: impl FnOnce() -> String) {
+        println!("{}", if self.json { answer.to_string() } else { say() });
     }
 
     /// Reads all pages of a list.

@@ -12,6 +12,12 @@ use super::reader::Reader;
 use super::secret::{self, Secret};
 use super::units::{self, GIB, MIB};
 
+mod redaction;
+
+pub use redaction::Redaction;
+
+pub use crate::domain::exchange::Capture;
+
 const DEFAULT_SQLITE_PATH: &str = "data/telemetry.db";
 
 /// Smallest limit of the SQLite file.
@@ -26,8 +32,12 @@ pub struct Telemetry {
     pub durability: Durability,
     pub when_full: WhenFull,
     pub capture: Capture,
+    pub capture_by_prompt: CaptureByPrompt,
     /// Bytes kept of each captured field; the rest is cut and flagged.
     pub capture_max_field: u64,
+    /// Bytes of answers' text that all open streams of the process hold; what comes beyond is cut and flagged.
+    pub capture_budget: u64,
+    pub redaction: Redaction,
     /// Folder of the segment files, relative to the working directory.
     pub spool_dir: PathBuf,
     /// Bytes of all segment files together.
@@ -88,6 +98,13 @@ pub enum Durability {
     Relaxed,
 }
 
+impl Durability {
+    /// Whether what a sink has stored is to survive the loss of power as well.
+    pub fn is_on_disk(self) -> bool {
+        self == Self::Disk
+    }
+}
+
 /// What happens to a record when the spool is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
@@ -97,13 +114,13 @@ pub enum WhenFull {
     Reject,
 }
 
-/// Which content is recorded.
+/// How far a version's own `capture` goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capture {
-    /// Variables, requests and responses.
-    Full,
-    /// None of it: sizes, times, tokens and costs only.
-    Metadata,
+pub enum CaptureByPrompt {
+    /// It may ask for less than the configuration: where that is `metadata`, no version brings content to the disk.
+    Narrow,
+    /// It counts in place of the configuration's.
+    Any,
 }
 
 impl Default for Telemetry {
@@ -113,7 +130,10 @@ impl Default for Telemetry {
             durability: Durability::Process,
             when_full: WhenFull::Drop,
             capture: Capture::Full,
+            capture_by_prompt: CaptureByPrompt::Narrow,
             capture_max_field: MIB,
+            capture_budget: 256 * MIB,
+            redaction: Redaction::default(),
             spool_dir: PathBuf::from("data/spool"),
             spool_max_bytes: 16 * GIB,
             spool_min_free: GIB,
@@ -168,6 +188,10 @@ impl Telemetry {
         ];
         let fates = [("drop", Some(WhenFull::Drop)), ("reject", Some(WhenFull::Reject))];
         let captures = [("full", Some(Capture::Full)), ("metadata", Some(Capture::Metadata))];
+        let reaches = [
+            ("narrow", Some(CaptureByPrompt::Narrow)),
+            ("any", Some(CaptureByPrompt::Any)),
+        ];
 
         let default = Telemetry::default();
         let word = r.choice("sink", Word::Sqlite, &sinks);
@@ -186,7 +210,10 @@ impl Telemetry {
             durability: r.choice("durability", default.durability, &durabilities),
             when_full: r.choice("when_full", default.when_full, &fates),
             capture: r.choice("capture", default.capture, &captures),
+            capture_by_prompt: r.choice("capture_by_prompt", default.capture_by_prompt, &reaches),
             capture_max_field: r.size("capture_max_field", default.capture_max_field, 256..=64 * MIB),
+            capture_budget: r.size("capture_budget", default.capture_budget, 0..=1024 * GIB),
+            redaction: r.section("redaction", Redaction::read),
             spool_dir: r.path("spool_dir", "data/spool").unwrap_or(default.spool_dir),
             spool_max_bytes: r.size("spool_max_bytes", default.spool_max_bytes, MIB..=1024 * 1024 * GIB),
             spool_min_free: r.size("spool_min_free", default.spool_min_free, 0..=1024 * 1024 * GIB),

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::exchange::Capture;
+
 /// What a version says: messages, variables, model and parameters.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +40,9 @@ pub struct Content {
     /// Whether callers may add `system` or `developer` messages.
     #[serde(default, skip_serializing_if = "CallerSystem::is_reject")]
     pub caller_system: CallerSystem,
+    /// Which content of its requests is recorded, in place of the configuration's `telemetry.capture`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
     /// Free text for colleagues; not part of the hash.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub notes: String,

@@ -83,6 +83,8 @@ pub enum ErrorCode {
     NotAllowed,
     /// 403: the environment is protected; somebody else must approve.
     ApprovalRequired,
+    /// 403: a check that the environment requires has not passed.
+    ChecksRequired,
     /// 404: no such route.
     UnknownRoute,
     /// 404: no such prompt.
@@ -142,6 +144,7 @@ impl ErrorCode {
         Self::InvalidApiKey,
         Self::NotAllowed,
         Self::ApprovalRequired,
+        Self::ChecksRequired,
         Self::UnknownRoute,
         Self::PromptNotFound,
         Self::VersionNotFound,
@@ -180,6 +183,7 @@ impl ErrorCode {
             Self::InvalidApiKey => ("invalid_api_key", 401, Unauthenticated),
             Self::NotAllowed => ("not_allowed", 403, Forbidden),
             Self::ApprovalRequired => ("approval_required", 403, Forbidden),
+            Self::ChecksRequired => ("checks_required", 403, Forbidden),
             Self::UnknownRoute => ("unknown_route", 404, ErrorKind::NotFound),
             Self::PromptNotFound => ("prompt_not_found", 404, ErrorKind::NotFound),
             Self::VersionNotFound => ("version_not_found", 404, ErrorKind::NotFound),

@@ -43,6 +43,25 @@ impl Outcome {
     }
 }
 
+/// Which content is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capture {
+    /// Variables, requests and responses.
+    Full,
+    /// None of it: sizes, times, tokens and costs only.
+    Metadata,
+}
+
+impl Capture {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
 /// One try against one target.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Attempt<'a> {
@@ -144,7 +163,7 @@ pub struct ExchangeRecord<'a> {
     pub request_truncated: bool,
     pub response_truncated: bool,
     /// What was kept of the content: `full` (kept by policy, as far as the caps go), `metadata` (policy keeps none), `shed`
-    /// (left out because the spool was nearly full).
+    /// (left out because the spool was nearly full), `erased` (taken out of the store later).
     pub capture: &'a str,
 }
 

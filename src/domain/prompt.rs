@@ -6,10 +6,14 @@ pub const MAX_PROMPT_ID_BYTES: usize = 200;
 /// Words that routes use behind an id, so that no id can be mistaken for a route.
 pub const RESERVED_SEGMENTS: [&str; 4] = ["render", "completions", "versions", "deployments"];
 
+/// Words that routes use behind an id as well, so that no new id has one behind its first segment. A prompt of an earlier
+/// release that does is reached with `%2F` in its id.
+pub const RESERVED_BEHIND: [&str; 6] = ["diff", "drafts", "shifts", "updates", "used-by", "uses"];
+
 /// Says what is wrong with a prompt id, if anything.
 ///
 /// An id is segments of `[a-z0-9][a-z0-9._-]*` joined by `/`, at most [`MAX_PROMPT_ID_BYTES`] long, none of them one of
-/// [`RESERVED_SEGMENTS`].
+/// [`RESERVED_SEGMENTS`], nor one of [`RESERVED_BEHIND`] but the first.
 ///
 /// # Errors
 /// A sentence that names the value and the rule.
@@ -23,8 +27,13 @@ pub fn validate_prompt_id(id: &str) -> Result<(), String> {
             id.len()
         ));
     }
-    for segment in id.split('/') {
+    for (at, segment) in id.split('/').enumerate() {
         validate_segment(segment).map_err(|why| format!("prompt id {id:?}: {why}"))?;
+        if at > 0 && RESERVED_BEHIND.contains(&segment) {
+            return Err(format!(
+                "prompt id {id:?}: segment {segment:?} is reserved for routes behind an id"
+            ));
+        }
     }
     Ok(())
 }
@@ -107,7 +116,7 @@ mod tests {
 
     #[test]
     fn prompt_id_follows_the_rule() {
-        for good in ["a", "support/greet", "a.b_c-d/0x", &"a".repeat(200)] {
+        for good in ["a", "support/greet", "a.b_c-d/0x", "updates/weekly", &"a".repeat(200)] {
             assert_eq!(validate_prompt_id(good), Ok(()), "{good}");
         }
         for bad in [
@@ -123,6 +132,8 @@ mod tests {
             "ä",
             "render",
             "a/versions",
+            "a/diff",
+            "a/drafts/b",
             &"a".repeat(201),
         ] {
             assert!(validate_prompt_id(bad).is_err(), "{bad}");

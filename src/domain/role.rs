@@ -27,12 +27,14 @@ pub enum Permission {
     ManageKeys,
     ManageEnvironments,
     ManageUsers,
+    /// Have a person's content erased for good.
+    EraseContent,
     /// Deploy to a protected environment without approval.
     BreakGlass,
 }
 
 impl Permission {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Read,
         Self::Propose,
         Self::Write,
@@ -44,6 +46,7 @@ impl Permission {
         Self::ManageKeys,
         Self::ManageEnvironments,
         Self::ManageUsers,
+        Self::EraseContent,
         Self::BreakGlass,
     ];
 
@@ -60,6 +63,7 @@ impl Permission {
             Self::ManageKeys => "manage_keys",
             Self::ManageEnvironments => "manage_environments",
             Self::ManageUsers => "manage_users",
+            Self::EraseContent => "erase_content",
             Self::BreakGlass => "break_glass",
         }
     }
@@ -294,6 +298,7 @@ mod tests {
             manage_keys          -      -      -        -        -       -              x
             manage_environments  -      -      -        -        -       -              x
             manage_users         -      -      -        -        -       -              x
+            erase_content        -      -      -        -        -       -              x
             break_glass          -      -      -        -        -       -              x
         ";
         let mut lines = table

@@ -4,6 +4,7 @@ use minijinja::Environment;
 use serde_json::{Map, Value};
 
 use crate::domain::content::{CallerSystem, Content};
+use crate::domain::exchange::Capture;
 use crate::domain::json;
 use crate::domain::template::{self, Piece, Renderer, Segment};
 use crate::domain::variables::{Given, Variable};
@@ -39,6 +40,8 @@ pub struct CompiledVersion {
     pub parameters: Vec<Parameter>,
     pub strict: bool,
     pub caller_system: CallerSystem,
+    /// What the version says of recording; the configuration decides how far that goes.
+    pub capture: Option<Capture>,
     engine: Option<Box<Environment<'static>>>,
 }
 
@@ -144,6 +147,7 @@ impl CompiledVersion {
             parameters,
             strict: content.strict,
             caller_system: content.caller_system,
+            capture: content.capture,
             engine: engine.map(Box::new),
         })
     }

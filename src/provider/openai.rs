@@ -7,7 +7,7 @@ pub mod responses;
 
 use serde::Deserialize;
 
-use crate::domain::json::Text;
+use crate::domain::json::{Text, string_into};
 use crate::domain::text_size::TextSize;
 use crate::domain::usage::Usage;
 
@@ -105,6 +105,22 @@ impl Assembly {
         }
     }
 
+    /// Bytes of text kept so far.
+    pub fn kept(&self) -> usize {
+        match self {
+            Self::Chat(assembly) => assembly.kept,
+            Self::Responses(assembly) => assembly.kept,
+        }
+    }
+
+    /// From here on keeps at most `limit` bytes of text, what it has included.
+    pub fn set_limit(&mut self, limit: usize) {
+        match self {
+            Self::Chat(assembly) => assembly.limit = limit,
+            Self::Responses(assembly) => assembly.limit = limit,
+        }
+    }
+
     /// Takes the data of one event.
     pub fn read(&mut self, data: &[u8]) -> EventKind {
         match self {
@@ -142,11 +158,12 @@ impl Assembly {
         }
     }
 
-    /// Returns the assembled answer as JSON; empty if nothing came.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// Returns the assembled answer as JSON; empty if nothing came. `unfinished` is asked what to write of a text whose end
+    /// was left out.
+    pub fn to_json(&self, unfinished: &dyn Fn(&str) -> String) -> Vec<u8> {
         match self {
-            Self::Chat(assembly) => assembly.to_json(),
-            Self::Responses(assembly) => assembly.to_json(),
+            Self::Chat(assembly) => assembly.to_json(unfinished),
+            Self::Responses(assembly) => assembly.to_json(unfinished),
         }
     }
 }
@@ -217,12 +234,37 @@ fn owned(text: Option<Text<'_>>) -> String {
     text.map(|text| text.0.into_owned()).unwrap_or_default()
 }
 
-/// Appends as much of `text` as fits into `limit` bytes, counted in `kept`; says whether all of it did.
-fn keep(to: &mut String, text: &str, kept: &mut usize, limit: usize) -> bool {
-    let fits = text.floor_char_boundary(limit.saturating_sub(*kept).min(text.len()));
-    to.push_str(&text[..fits]);
-    *kept += fits;
-    fits == text.len()
+/// A text that is put together from its parts, as far as there is room for it.
+#[derive(Debug, Default)]
+struct Kept {
+    text: String,
+    /// Its end was left out.
+    is_cut: bool,
+}
+
+impl Kept {
+    /// Appends as much of `text` as fits into `limit` bytes, counted in `kept`; says whether all of it did.
+    fn push(&mut self, text: &str, kept: &mut usize, limit: usize) -> bool {
+        // Once cut, what comes later has no place to be.
+        let room = if self.is_cut { 0 } else { limit.saturating_sub(*kept) };
+        let fits = text.floor_char_boundary(room.min(text.len()));
+        self.text.push_str(&text[..fits]);
+        *kept += fits;
+        self.is_cut |= fits < text.len();
+        fits == text.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Appends it as a JSON string.
+    fn write(&self, out: &mut Vec<u8>, unfinished: &dyn Fn(&str) -> String) {
+        match self.is_cut {
+            true => string_into(out, &unfinished(&self.text)),
+            false => string_into(out, &self.text),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Exchange {
             }
             Captured::Stream(assembly) => {
                 let said = assembly.said();
-                let (kept, size, by) = count(&assembly.to_json());
+                let (kept, size, by) = count(&assembly.to_json(&str::to_owned));
                 let (tokens, by) = whole(said, kept, size, by);
                 (tokens, said.reasoning.tokens(), by)
             }

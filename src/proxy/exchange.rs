@@ -10,25 +10,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::open_calls::Place;
 use super::worker::Worker;
 use crate::domain::error::ErrorCode;
-use crate::domain::exchange::Outcome;
+use crate::domain::exchange::{Capture, Outcome};
 use crate::domain::price::Rates;
+use crate::domain::pseudonym;
 use crate::provider::openai::{Assembly, Call, Facts};
 use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::Reservation;
+use crate::telemetry::capture::Held;
 
 /// Where an application says whose request it is.
 pub const UNIT_HEADER: &str = "x-promptgate-unit";
 const SESSION_HEADER: &str = "x-promptgate-session";
 const RETRY_HEADER: &str = "x-stainless-retry-count";
 
-/// Longest text taken over into a record's small fields.
-const MAX_LABEL_BYTES: usize = 256;
+/// Longest text taken over for a record's small fields, which are redacted before they are cut.
+const MAX_LABEL_BYTES: usize = 1024;
 
 /// One request and what is known of it so far.
 pub struct Exchange {
@@ -44,6 +45,8 @@ pub struct Exchange {
     pub caller: Caller,
     pub prompt: Option<PromptFacts>,
     pub call: CallFacts,
+    /// Whether content is recorded; a prompt's version may change it.
+    pub capture: Capture,
     pub content: Content,
     pub times: Times,
     /// The status of a head that has been handed to the caller; 0 before that.
@@ -67,6 +70,8 @@ pub struct State {
 /// What the caller says of itself. Unit and user are hashed with the registry's epoch as key.
 #[derive(Default)]
 pub struct Caller {
+    /// Ids of people as they were written; never recorded.
+    pub ids: Vec<String>,
     pub unit: String,
     pub user: String,
     pub session: String,
@@ -144,6 +149,10 @@ pub struct Content {
     pub response: Captured,
     pub request_bytes: u64,
     pub response_bytes: u64,
+    /// What a relayed answer has drawn of the capture budget.
+    pub held: Option<Held>,
+    /// The budget had no more.
+    pub starved: bool,
 }
 
 #[derive(Default)]
@@ -182,6 +191,7 @@ impl Exchange {
             caller: Caller::of(&head.headers),
             prompt: None,
             call: CallFacts::default(),
+            capture: worker.settings.capture,
             content: Content::default(),
             times: Times::default(),
             status_sent: 0,
@@ -193,17 +203,7 @@ impl Exchange {
 
     /// Hashes a text that identifies a person, so that the record tells units apart but not who they are.
     pub fn pseudonym(&self, text: &str) -> String {
-        if text.is_empty() {
-            return String::new();
-        }
-        let digest = Sha256::new()
-            .chain_update(self.state.epoch.as_bytes())
-            .chain_update([0])
-            .chain_update(text.as_bytes())
-            .finalize();
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let digits = digest[..16].iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        digits.map(|digit| char::from(HEX[usize::from(digit)])).collect()
+        pseudonym::pseudonym(&self.state.epoch, text)
     }
 
     /// Returns what the answer has said of itself so far.

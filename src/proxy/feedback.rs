@@ -71,17 +71,22 @@ pub async fn take(exchange: &Exchange, body: &Bytes) -> Result<Value, ApiError> 
             &format!("and a text value may have at most {MAX_TEXT_BYTES} bytes"),
         );
     }
+    let redactor = &exchange.worker.settings.redactor;
+    let (text, comment) = (
+        redactor.label(text, MAX_TEXT_BYTES),
+        redactor.label(&comment, MAX_TEXT_BYTES),
+    );
     let id = exchange.worker.new_id(exchange.started_at);
     let ticket = exchange.worker.recorder.feedback(&FeedbackRecord {
         feedback_id: id,
         at: exchange.started_at,
         exchange_id: exchange_id.unwrap_or_default(),
-        response_id: &label(&response_id.unwrap_or_default()),
+        response_id: &exchange.worker.label(&label(&response_id.unwrap_or_default())),
         key_id: &exchange.key_id,
-        name: &name,
+        name: &exchange.worker.label(&name),
         kind,
         number,
-        text,
+        text: &text,
         comment: &comment,
     });
     exchange.worker.recorder.flushed(ticket).await;

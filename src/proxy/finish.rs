@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::exchange::{Captured, Exchange};
+use super::exchange::Exchange;
 use super::open_calls::NOTED_CONTENT_BYTES;
 use super::series::{Labels, Observation};
-use crate::config::Capture;
 use crate::domain::error::{ErrorCode, ErrorKind};
 use crate::domain::exchange::{Attempt, ExchangeRecord, Outcome};
 use crate::domain::usage::Usage;
@@ -40,7 +39,18 @@ impl Exchange {
         let ticket = if error.is_some_and(|code| worker.refusals.take(self, code)) {
             Ticket::default()
         } else {
-            self.with_record(&end, limit, |record| worker.recorder.exchange(record))
+            self.with_record(&end, limit, |record| {
+                if record.variables_truncated || record.request_truncated || record.response_truncated {
+                    let reason = if self.content.starved { "budget" } else { "field" };
+                    worker
+                        .series
+                        .metrics
+                        .capture_truncated
+                        .with_label_values(&[reason])
+                        .inc();
+                }
+                worker.recorder.exchange(record)
+            })
         };
         self.reservation = None;
         self.no_longer_open();
@@ -83,26 +93,8 @@ impl Exchange {
 
     /// Builds the record, with at most `limit` bytes of each field of content, and hands it on.
     fn with_record<R>(&self, end: &End, limit: usize, then: impl FnOnce(&mut ExchangeRecord<'_>) -> R) -> R {
-        let keep_content = self.worker.settings.capture == Capture::Full;
-        let limit = if keep_content { limit } else { 0 };
-        let assembled;
-        let (response, assembly_truncated): (&[u8], bool) = match &self.content.response {
-            Captured::Nothing => (b"", false),
-            Captured::Body(body) => (body, false),
-            Captured::Part(body) => (body, true),
-            Captured::Stream(assembly) if keep_content => {
-                assembled = assembly.to_json();
-                (&assembled, assembly.truncated())
-            }
-            Captured::Stream(_) => (b"", false),
-        };
-        let (variables, variables_truncated) = cut(&self.content.variables, limit);
-        let (request, request_truncated) = cut(&self.content.request, limit);
-        // An assembled message stays valid JSON: its text was cut, not its form.
-        let (response, response_truncated) = match self.content.response {
-            Captured::Stream(_) => (response, assembly_truncated),
-            _ => cut(response, limit),
-        };
+        let content = self.kept_content(limit);
+        let small = self.small_texts();
         let prompt = self.prompt.as_ref();
         let call = &self.call;
         let attempts: Vec<Attempt<'_>> = call
@@ -126,13 +118,8 @@ impl Exchange {
             environment: &self.environment,
             unit: &self.caller.unit,
             user: &self.caller.user,
-            session: &self.caller.session,
-            tags: self
-                .caller
-                .tags
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect(),
+            session: &small.session,
+            tags: small.tags.iter().map(|(name, value)| (&**name, &**value)).collect(),
             trace_id: &self.caller.trace_id,
             span_id: &self.caller.span_id,
             client_retries: self.caller.retries,
@@ -142,12 +129,12 @@ impl Exchange {
             assignment: prompt.map_or("", |prompt| prompt.assignment),
             deployment: prompt.map_or(0, |prompt| prompt.deployment),
             experiment_id: "",
-            document_ids: prompt.map_or_else(Vec::new, |p| p.document_ids.iter().map(String::as_str).collect()),
+            document_ids: small.document_ids.iter().map(|id| &**id).collect(),
             endpoint: self.endpoint,
             streaming: call.streaming,
-            request_model: &call.request_model,
+            request_model: &small.request_model,
             model: call.model.as_deref().unwrap_or_default(),
-            response_model: &call.facts.model,
+            response_model: &small.response_model,
             provider: call.target.as_ref().map_or("", |target| &target.endpoint.name),
             target: attempts.last().map_or("", |attempt| attempt.target),
             attempts,
@@ -156,9 +143,9 @@ impl Exchange {
             error_kind: error_kind(end.outcome, end.error),
             error_code: end.error.map_or("", ErrorCode::as_str),
             status_code: end.status,
-            finish_reason: &call.facts.finish_reason,
-            response_id: &call.facts.id,
-            upstream_request_id: &call.upstream_request_id,
+            finish_reason: &small.finish_reason,
+            response_id: &small.response_id,
+            upstream_request_id: &small.upstream_request_id,
             total_us: micros(end.total),
             upstream_us: micros(end.upstream),
             time_to_first_token_us: self.times.first_token.map_or(0, micros),
@@ -173,13 +160,13 @@ impl Exchange {
             cost_nanodollars: end.cost.unwrap_or(0),
             request_bytes: self.content.request_bytes,
             response_bytes: self.content.response_bytes,
-            variables,
-            request,
-            response,
-            variables_truncated,
-            request_truncated,
-            response_truncated: keep_content && (response_truncated || assembly_truncated),
-            capture: if keep_content { "full" } else { "metadata" },
+            variables: &content.variables.bytes,
+            request: &content.request.bytes,
+            response: &content.response.bytes,
+            variables_truncated: content.variables.truncated,
+            request_truncated: content.request.truncated,
+            response_truncated: content.response.truncated,
+            capture: self.capture.as_str(),
         };
         then(&mut record)
     }
@@ -248,13 +235,6 @@ fn error_kind(outcome: Outcome, error: Option<ErrorCode>) -> &'static str {
         (None, Outcome::ClientDisconnected) => ErrorKind::ClientDisconnected.as_str(),
         (None, Outcome::ClientError | Outcome::UpstreamError) => ErrorKind::UpstreamRejected.as_str(),
         (None, _) => "",
-    }
-}
-
-fn cut(bytes: &[u8], limit: usize) -> (&[u8], bool) {
-    match bytes.get(..limit) {
-        Some(beginning) if bytes.len() > limit => (beginning, limit > 0),
-        _ => (bytes, false),
     }
 }
 

@@ -244,6 +244,7 @@ async fn prompted(
     };
     note_prompt(exchange, &resolved);
     let version = compiled(exchange, &resolved).await?;
+    exchange.narrow_capture(version.capture);
     let (values, unknown) = variables::check(&version.variables, reference.variables, version.strict)?;
     note_variables(exchange, body, reference.variables, &version, &values);
     let settings = Arc::clone(&exchange.worker.settings);
@@ -332,9 +333,23 @@ fn note_caller(exchange: &mut Exchange, head: &Parts, fields: &Fields<'_>) {
         Some(unit) => exchange.pseudonym(&unit),
         None => String::new(),
     };
+    let scalar = |value: &RawValue| match json::as_str(value) {
+        Some(text) => text.into_owned(),
+        None => value.get().to_owned(),
+    };
+    let named = |fields: &Fields<'_>, names: &[&str]| -> Vec<String> {
+        names.iter().filter_map(|name| fields.get(name)).map(scalar).collect()
+    };
+    exchange.caller.ids = named(fields, &["user", "safety_identifier"]);
+    exchange.caller.ids.extend(unit(head, fields).map(Into::into));
     let metadata: Option<Fields<'_>> = fields
         .get("metadata")
         .and_then(|raw| serde_json::from_str(raw.get()).ok());
+    if let Some(metadata) = &metadata {
+        let more = named(metadata, &["user", "user_id", "safety_identifier"]);
+        exchange.caller.ids.extend(more);
+    }
+    exchange.caller.ids.retain(|id| !id.is_empty());
     for field in metadata.iter().flat_map(|metadata| &metadata.0).take(16) {
         if let Some(value) = json::as_str(field.value) {
             exchange.caller.tags.push((label(&field.name), label(&value)));
@@ -389,7 +404,7 @@ async fn compiled(exchange: &Exchange, resolved: &Resolved) -> Result<Arc<Compil
             exchange
                 .worker
                 .pinned
-                .get(&prompt.id, *version)
+                .get(&prompt.uid, *version)
                 .await
                 .map_err(|error| match &error {
                     PinnedError::Broken(why) => broken(why),

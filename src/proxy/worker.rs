@@ -11,11 +11,12 @@ use rand::{RngExt, SeedableRng};
 use super::open_calls::OpenCalls;
 use super::refusals::Refusals;
 use super::series::Series;
-use crate::config::{Auth, Capture, Config, WhenFull};
+use crate::config::{Auth, Capture, CaptureByPrompt, Config, WhenFull};
 use crate::domain::price::PriceTable;
 use crate::metrics::WorkerMetrics;
 use crate::snapshot::{Cell, Key, Pinned};
 use crate::telemetry::Recorder;
+use crate::telemetry::capture::{Budget, Redactor};
 use crate::upstream::Pool;
 
 /// The part of the configuration that requests read, the same for all workers.
@@ -24,6 +25,11 @@ pub struct Settings {
     pub anonymous: Option<Arc<Key>>,
     pub node: Box<str>,
     pub capture: Capture,
+    pub capture_by_prompt: CaptureByPrompt,
+    pub redactor: Redactor,
+    pub hash_users: bool,
+    /// Of all workers together.
+    pub capture_budget: Arc<Budget>,
     /// Requests are refused when there is no room to record them.
     pub reject_when_full: bool,
     /// Of each worker: refusals for want of a key that are recorded one by one.
@@ -44,6 +50,10 @@ impl Settings {
             anonymous: (config.server.auth == Auth::Off).then(|| Arc::new(Key::anonymous())),
             node: config.server.node.as_str().into(),
             capture: config.telemetry.capture,
+            capture_by_prompt: config.telemetry.capture_by_prompt,
+            redactor: Redactor::new(&config.telemetry.redaction),
+            hash_users: config.telemetry.redaction.hash_users,
+            capture_budget: Budget::new(usize::try_from(config.telemetry.capture_budget).unwrap_or(usize::MAX)),
             reject_when_full: config.telemetry.when_full == WhenFull::Reject,
             refusals_per_second: config
                 .telemetry

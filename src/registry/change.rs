@@ -68,6 +68,30 @@ impl<'a> Change<'a> {
         })
     }
 
+    /// Takes the write lock only, for what applications never see: reviews and comments make no generation.
+    pub async fn begin_quietly(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
+        let mut tx = registry.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // Locks the same row as a change does, so that both queue.
+        let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation RETURNING generation")
+            .fetch_one(&mut *tx)
+            .await?;
+        Ok(Self {
+            tx,
+            generation: number(generation)?,
+            at_us: now_us(),
+            actor: actor.into(),
+        })
+    }
+
+    /// Takes the next generation after all; see [`Self::begin_quietly`].
+    pub async fn raise(&mut self) -> Result<(), RegistryError> {
+        let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation + 1 RETURNING generation")
+            .fetch_one(&mut *self.tx)
+            .await?;
+        self.generation = number(generation)?;
+        Ok(())
+    }
+
     /// Returns the connection to read and write with.
     pub fn sql(&mut self) -> &mut SqliteConnection {
         &mut self.tx
@@ -88,8 +112,8 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Writes the audit row and commits.
-    pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
+    /// Writes an audit row.
+    pub async fn audit(&mut self, action: &str, subject: &str, detail: Value) -> Result<(), RegistryError> {
         let entry = audit::NewEntry {
             at_us: self.at_us,
             actor: self.actor,
@@ -97,7 +121,18 @@ impl<'a> Change<'a> {
             subject,
             detail,
         };
-        audit::append(&mut self.tx, entry).await?;
+        audit::append(&mut self.tx, entry).await
+    }
+
+    /// Commits what has its audit rows already.
+    pub async fn end(self) -> Result<u64, RegistryError> {
+        self.tx.commit().await?;
+        Ok(self.generation)
+    }
+
+    /// Writes the last audit row and commits.
+    pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
+        self.audit(action, subject, detail).await?;
         self.tx.commit().await?;
         Ok(self.generation)
     }

@@ -23,6 +23,8 @@ pub struct Delta {
     pub epoch: String,
     /// Always all of them, in order.
     pub environments: Vec<EnvironmentState>,
+    /// Names that stopped leading anywhere; some may lead to one of `prompts` again.
+    pub retired_names: Vec<String>,
     /// By id.
     pub prompts: Vec<PromptState>,
     pub keys: Vec<KeyState>,
@@ -37,7 +39,11 @@ pub struct EnvironmentState {
 /// The whole present state of a prompt that changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptState {
+    /// The same for ever, whatever the prompt is called; no other prompt has it.
+    pub uid: String,
     pub id: String,
+    /// The id it was created with, which its splits are salted with.
+    pub salt_id: String,
     pub aliases: Vec<String>,
     /// 0 as long as there is none.
     pub latest_version: u32,
@@ -96,6 +102,7 @@ impl Registry {
                     protected: environment.protected,
                 })
                 .collect(),
+            retired_names: retired_since(&mut tx, since).await?,
             prompts: prompts_since(&mut tx, since).await?,
             keys: keys_since(&mut tx, since).await?,
         };
@@ -104,9 +111,17 @@ impl Registry {
     }
 }
 
+async fn retired_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<String>, RegistryError> {
+    let rows: Vec<(String,)> = sqlx::query_as("SELECT name FROM retired_names WHERE generation > $1")
+        .bind(since)
+        .fetch_all(sql)
+        .await?;
+    Ok(rows.into_iter().map(|(name,)| name).collect())
+}
+
 async fn prompts_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<PromptState>, RegistryError> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT p.id, COALESCE((SELECT MAX(v.version) FROM versions v WHERE v.prompt_id = p.id), 0) \
+    let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+        "SELECT p.id, p.uid, p.salt_id, COALESCE((SELECT MAX(v.version) FROM versions v WHERE v.prompt_id = p.id), 0) \
          FROM prompts p WHERE p.generation > $1",
     )
     .bind(since)
@@ -117,8 +132,10 @@ async fn prompts_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<Pro
     }
     let mut aliases = aliases_since(sql, since).await?;
     let mut live = live_since(sql, since).await?;
-    let prompt = |(id, latest): (String, i64)| {
+    let prompt = |(id, uid, salt_id, latest): (String, String, String, i64)| {
         Ok(PromptState {
+            uid,
+            salt_id,
             aliases: aliases.remove(&id).unwrap_or_default(),
             latest_version: number(latest)?,
             live: live.remove(&id).unwrap_or_default(),

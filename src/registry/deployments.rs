@@ -1,20 +1,23 @@
-//! Deployments: what is live for a prompt in an environment, its history, and the way back.
+//! Deployments: what is live for a prompt in an environment, and its history. A deployment without arms takes a prompt off.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 use sqlx::SqliteConnection;
 
-use super::change::{By, Change};
-use super::rollback::{Past, previous};
-use super::{Missing, Page, PageOf, Published, Registry, RegistryError, environments, number, parse, prompts, text};
-use crate::domain::split::{Arm, upper_bounds};
+use super::change::Change;
+use super::{
+    Missing, Page, PageOf, Registry, RegistryError, about, environments, number, parse, prompts, shifts, text,
+};
+use crate::domain::split::Arm;
 
 /// How a deployment came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeploymentKind {
     Deploy,
     Rollback,
+    /// Nothing is live afterwards.
+    TakeDown,
 }
 
 impl DeploymentKind {
@@ -22,6 +25,7 @@ impl DeploymentKind {
         match self {
             Self::Deploy => "deploy",
             Self::Rollback => "rollback",
+            Self::TakeDown => "take_down",
         }
     }
 }
@@ -33,6 +37,7 @@ pub struct Deployment {
     pub environment: String,
     /// From 1, without gaps.
     pub number: u32,
+    /// Empty if it took the prompt off.
     pub split: Vec<Arm>,
     pub message: String,
     pub actor: String,
@@ -41,33 +46,57 @@ pub struct Deployment {
     pub kind: DeploymentKind,
     /// The deployment whose split this one reproduces.
     pub rolled_back_to: Option<u32>,
+    /// The change that it applied.
+    pub change: Option<u64>,
+    /// Whether it went to a protected environment without approval.
+    pub break_glass: bool,
     pub generation: u64,
 }
 
-type Row = (String, String, i64, String, String, String, i64, Option<i64>, i64);
+type Row = (
+    String,
+    String,
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    i64,
+    i64,
+);
 
 fn deployment(row: Row) -> Result<Deployment, RegistryError> {
-    let (prompt, environment, own_number, split, message, actor, created_at_us, rolled_back_to, generation) = row;
+    let (prompt, environment, own, split, message, actor, created_at_us, rolled_back_to, change, glass, generation) =
+        row;
+    let split: Vec<Arm> = parse(&split)?;
     Ok(Deployment {
         prompt,
         environment,
-        number: number(own_number)?,
-        split: parse(&split)?,
+        number: number(own)?,
+        kind: kind_of(&split, rolled_back_to.is_some()),
+        split,
         message,
         actor,
         created_at_us,
-        kind: if rolled_back_to.is_some() {
-            DeploymentKind::Rollback
-        } else {
-            DeploymentKind::Deploy
-        },
         rolled_back_to: rolled_back_to.map(number).transpose()?,
+        change: change.map(number).transpose()?,
+        break_glass: glass != 0,
         generation: number(generation)?,
     })
 }
 
+fn kind_of(split: &[Arm], rolled_back: bool) -> DeploymentKind {
+    match (split, rolled_back) {
+        ([], _) => DeploymentKind::TakeDown,
+        (_, true) => DeploymentKind::Rollback,
+        (_, false) => DeploymentKind::Deploy,
+    }
+}
+
 /// Reads deployments below a number, newest first.
-async fn select(
+pub(super) async fn select(
     sql: &mut SqliteConnection,
     prompt: &str,
     environment: &str,
@@ -75,7 +104,8 @@ async fn select(
     rows: i64,
 ) -> Result<Vec<Deployment>, RegistryError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT prompt_id, environment, number, split, message, actor, created_at, rolled_back_to, generation \
+        "SELECT prompt_id, environment, number, split, message, actor, created_at, rolled_back_to, change_id, \
+         break_glass, generation \
          FROM deployments WHERE prompt_id = $1 AND environment = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
     )
     .bind(prompt)
@@ -87,8 +117,8 @@ async fn select(
     rows.into_iter().map(deployment).collect()
 }
 
-/// Reads what is live.
-async fn live(
+/// Reads the last deployment: what is live, or that nothing is since the prompt was taken off.
+pub(super) async fn live(
     sql: &mut SqliteConnection,
     prompt: &str,
     environment: &str,
@@ -96,7 +126,11 @@ async fn live(
     Ok(select(sql, prompt, environment, i64::MAX, 1).await?.pop())
 }
 
-async fn require_versions(sql: &mut SqliteConnection, prompt: &str, split: &[Arm]) -> Result<(), RegistryError> {
+pub(super) async fn require_versions(
+    sql: &mut SqliteConnection,
+    prompt: &str,
+    split: &[Arm],
+) -> Result<(), RegistryError> {
     for version in split.iter().map(|arm| arm.version).collect::<BTreeSet<_>>() {
         let row: Option<(i64,)> = sqlx::query_as("SELECT version FROM versions WHERE prompt_id = $1 AND version = $2")
             .bind(prompt)
@@ -112,55 +146,75 @@ async fn require_versions(sql: &mut SqliteConnection, prompt: &str, split: &[Arm
 }
 
 /// A deployment to record, after all checks.
-struct Next<'a> {
-    prompt: String,
-    environment: &'a str,
-    live: Option<Deployment>,
-    split: Vec<Arm>,
-    by: By<'a>,
-    rolled_back_to: Option<u32>,
+pub(super) struct Next<'a> {
+    pub prompt: String,
+    pub environment: &'a str,
+    /// The last deployment before.
+    pub live: Option<Deployment>,
+    /// Empty to take the prompt off.
+    pub split: Vec<Arm>,
+    /// Why.
+    pub message: &'a str,
+    pub rolled_back_to: Option<u32>,
+    pub change: Option<u64>,
+    pub break_glass: bool,
+    /// The plan that this is a step of, and who made it.
+    pub shift: Option<(&'a str, &'a str)>,
 }
 
-/// Writes a deployment, makes it the live one, and commits.
-async fn record(mut change: Change<'_>, next: Next<'_>) -> Result<Published<Deployment>, RegistryError> {
+/// Writes a deployment, makes it the live one, ends a shift that it comes between, and notes all that; the change is to be
+/// finished.
+pub(super) async fn write(change: &mut Change<'_>, next: Next<'_>) -> Result<Deployment, RegistryError> {
+    if !next.split.is_empty() {
+        about::require_in_use(change.sql(), &next.prompt).await?;
+    }
     let value = Deployment {
         number: next.live.as_ref().map_or(0, |live| live.number) + 1,
         prompt: next.prompt,
         environment: next.environment.to_owned(),
+        kind: kind_of(&next.split, next.rolled_back_to.is_some()),
         split: next.split,
-        message: next.by.message.to_owned(),
-        actor: next.by.actor.name.to_owned(),
+        message: next.message.to_owned(),
+        actor: change.actor.name.to_owned(),
         created_at_us: change.at_us,
-        kind: match next.rolled_back_to {
-            Some(_) => DeploymentKind::Rollback,
-            None => DeploymentKind::Deploy,
-        },
         rolled_back_to: next.rolled_back_to,
+        change: next.change,
+        break_glass: next.break_glass,
         generation: change.generation,
     };
-    insert(&mut change, &value).await?;
+    insert(change, &value).await?;
     mark_live(change.sql(), &value).await?;
     change.touch(&value.prompt).await?;
     let action = match value.kind {
+        _ if value.break_glass => "deployment.break_glass",
         DeploymentKind::Deploy => "deployment.deploy",
         DeploymentKind::Rollback => "deployment.rollback",
+        DeploymentKind::TakeDown => "deployment.take_down",
     };
     let subject = format!("{}@{}", value.prompt, value.environment);
-    let detail = json!({
+    let mut detail = json!({
         "from": next.live.map(|live| json!({"deployment": live.number, "split": live.split})),
         "to": {"deployment": value.number, "split": value.split},
         "rolled_back_to": value.rolled_back_to,
         "message": value.message,
     });
-    let generation = change.commit(action, &subject, detail).await?;
-    Ok(Published { value, generation })
+    if let Some(id) = value.change {
+        detail["change"] = json!(id);
+    }
+    match next.shift {
+        Some((shift, creator)) => detail["shift"] = json!({"id": shift, "created_by": creator}),
+        None => shifts::interrupt(change, &value).await?,
+    }
+    change.audit(action, &subject, detail).await?;
+    Ok(value)
 }
 
 async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), RegistryError> {
     let stamp = change.stamp();
     sqlx::query(
         "INSERT INTO deployments (prompt_id, environment, number, split, message, actor, created_at, kind, \
-         rolled_back_to, generation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         rolled_back_to, change_id, break_glass, generation) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&value.prompt)
     .bind(&value.environment)
@@ -169,8 +223,15 @@ async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), Regis
     .bind(&value.message)
     .bind(&value.actor)
     .bind(value.created_at_us)
-    .bind(value.kind.as_str())
+    // The table knows two kinds; the third is known by its empty split.
+    .bind(if value.kind == DeploymentKind::Rollback {
+        "rollback"
+    } else {
+        "deploy"
+    })
     .bind(value.rolled_back_to.map(i64::from))
+    .bind(value.change.map(u64::cast_signed))
+    .bind(i64::from(value.break_glass))
     .bind(stamp)
     .execute(change.sql())
     .await?;
@@ -207,87 +268,6 @@ async fn mark_live(sql: &mut SqliteConnection, value: &Deployment) -> Result<(),
 }
 
 impl Registry {
-    /// Makes a split live.
-    ///
-    /// `expected` is the deployment that the caller believes to be live, 0 for none; `None` does not care.
-    ///
-    /// # Errors
-    /// When the split is not valid, the prompt, a version or the environment does not exist, another deployment than
-    /// expected is live, the environment is protected, or the database fails.
-    pub async fn deploy(
-        &self,
-        prompt: &str,
-        environment: &str,
-        split: Vec<Arm>,
-        expected: Option<u32>,
-        by: By<'_>,
-    ) -> Result<Published<Deployment>, RegistryError> {
-        upper_bounds(&split).map_err(|message| RegistryError::InvalidField {
-            field: "split",
-            message,
-        })?;
-        let mut change = Change::begin(self, by.actor).await?;
-        let prompt = prompts::require(change.sql(), prompt).await?;
-        let protected = environments::one(change.sql(), environment).await?.protected;
-        require_versions(change.sql(), &prompt, &split).await?;
-        let live = live(change.sql(), &prompt, environment).await?;
-        let live_number = live.as_ref().map_or(0, |live| live.number);
-        if expected.is_some_and(|expected| expected != live_number) {
-            return Err(RegistryError::Stale {
-                current: live.map(Box::new),
-            });
-        }
-        if protected {
-            let proposal = json!({
-                "prompt": prompt, "environment": environment, "split": split, "message": by.message,
-            });
-            return Err(RegistryError::ApprovalRequired {
-                change: Box::new(proposal),
-            });
-        }
-        let next = Next {
-            prompt,
-            environment,
-            live,
-            split,
-            by,
-            rolled_back_to: None,
-        };
-        record(change, next).await
-    }
-
-    /// Makes the split of an earlier deployment live again, exactly as it was.
-    ///
-    /// Without `to` it is the last deployment before the present one that differed from it and was not itself rolled
-    /// back from. Needs no approval: whatever was live once had it.
-    ///
-    /// # Errors
-    /// When the prompt, the environment or the deployment does not exist, there is nothing to return to, or the
-    /// database fails.
-    pub async fn rollback(
-        &self,
-        prompt: &str,
-        environment: &str,
-        to: Option<u32>,
-        by: By<'_>,
-    ) -> Result<Published<Deployment>, RegistryError> {
-        let mut change = Change::begin(self, by.actor).await?;
-        let prompt = prompts::require(change.sql(), prompt).await?;
-        environments::one(change.sql(), environment).await?;
-        let mut history = select(change.sql(), &prompt, environment, i64::MAX, i64::MAX).await?;
-        history.reverse();
-        let target = target(&history, &prompt, environment, to)?;
-        let next = Next {
-            split: history[target as usize - 1].split.clone(),
-            live: history.pop(),
-            prompt,
-            environment,
-            by,
-            rolled_back_to: Some(target),
-        };
-        record(change, next).await
-    }
-
     /// Returns what is live for a prompt in an environment.
     ///
     /// # Errors
@@ -297,6 +277,7 @@ impl Registry {
         let prompt = prompts::require(&mut tx, prompt).await?;
         environments::one(&mut tx, environment).await?;
         let live = live(&mut tx, &prompt, environment).await?;
+        let live = live.filter(|live| !live.split.is_empty());
         let environment = environment.to_owned();
         Ok(live.ok_or(Missing::NothingLive { prompt, environment })?)
     }
@@ -316,37 +297,5 @@ impl Registry {
         environments::one(&mut tx, environment).await?;
         let items = select(&mut tx, &prompt, environment, page.below()?, page.rows()).await?;
         Ok(page.page(items, |deployment| deployment.number.to_string()))
-    }
-}
-
-/// Picks the deployment to return to; `history` starts with number 1.
-fn target(history: &[Deployment], prompt: &str, environment: &str, to: Option<u32>) -> Result<u32, RegistryError> {
-    let present = history.len();
-    match to {
-        None => {
-            let line: Vec<Past> = history
-                .iter()
-                .map(|deployment| Past {
-                    split: deployment.split.clone(),
-                    rolled_back_to: deployment.rolled_back_to,
-                })
-                .collect();
-            previous(&line).ok_or_else(|| {
-                RegistryError::Conflict(format!(
-                    "there is nothing to roll back to: no earlier deployment of prompt {prompt:?} in {environment:?} \
-                     differs from what is live and was not rolled back from, name one with \"to\" or deploy"
-                ))
-            })
-        }
-        Some(number) if number == 0 || number as usize > present => Err(Missing::Deployment {
-            prompt: prompt.to_owned(),
-            environment: environment.to_owned(),
-            number,
-        }
-        .into()),
-        Some(number) if number as usize == present => Err(RegistryError::Conflict(format!(
-            "deployment {number} of prompt {prompt:?} is the live one in {environment:?} already"
-        ))),
-        Some(number) => Ok(number),
     }
 }

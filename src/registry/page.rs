@@ -32,10 +32,15 @@ impl PageOf<'_> {
         let Some(cursor) = self.cursor else {
             return Ok(i64::MAX);
         };
-        cursor.parse().map_err(|_| RegistryError::InvalidField {
+        cursor.parse().map_err(|_| self.not_a_cursor(cursor))
+    }
+
+    /// The refusal of what is not a cursor of the list.
+    pub(super) fn not_a_cursor(self, cursor: &str) -> RegistryError {
+        RegistryError::InvalidField {
             field: "cursor",
             message: format!("{cursor:?} is not a cursor of this list, use the next_cursor of the page before"),
-        })
+        }
     }
 
     /// Makes the page of up to one row too many.

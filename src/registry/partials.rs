@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use super::{RegistryError, parse, prompts};
+use super::{RegistryError, about, parse, prompts};
 use crate::domain::content::Content;
 use crate::domain::partial::{self, Reference, frozen_name, includable_text};
 use crate::domain::version::Problem;
@@ -53,12 +53,25 @@ pub(super) async fn freeze(
         }
     });
     let mut used = BTreeSet::new();
+    let mut mixed_up = Vec::new();
     for partial in found.into_values() {
-        content.partials.extend(partial.partials);
-        content
-            .partials
-            .insert(frozen_name(&partial.id, partial.version), Value::String(partial.text));
+        let own = (frozen_name(&partial.id, partial.version), Value::String(partial.text));
+        for (name, text) in partial.partials.into_iter().chain([own]) {
+            // Names are frozen too: a partial's partial may have been renamed since, and its old name given away.
+            if content.partials.get(&name).is_some_and(|known| *known != text) {
+                mixed_up.push(partial::problem(
+                    "messages",
+                    format!(
+                        "{name} stands for two different texts in what is included, give one of them a new version"
+                    ),
+                ));
+            }
+            content.partials.insert(name, text);
+        }
         used.insert((partial.id, partial.version));
+    }
+    if !mixed_up.is_empty() {
+        return Err(RegistryError::Invalid(mixed_up));
     }
     content.partials.sort_keys();
     check_size(content)?;
@@ -101,6 +114,9 @@ async fn resolve(
     };
     if id == prompt {
         return Ok(Err(format!("prompt {prompt:?} includes itself")));
+    }
+    if let Err(RegistryError::Conflict(why)) = about::require_in_use(sql, &id).await {
+        return Ok(Err(why));
     }
     let row: Option<(i64, String)> = sqlx::query_as(
         "SELECT version, content FROM versions WHERE prompt_id = $1 AND ($2 = 0 OR version = $2) \

@@ -1,4 +1,4 @@
-//! Prompts and their aliases.
+//! Prompts: made, found by a name, and read with what is live of them.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,9 @@ use serde_json::json;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::change::{Actor, Change};
-use super::{Missing, Page, PageOf, Published, Registry, RegistryError, number, parse, text};
+use super::{Missing, Published, Registry, RegistryError, about, number, parse, secret, text};
 use crate::domain::prompt::validate_prompt_id;
 use crate::domain::split::Arm;
-
-/// The longest alias, in bytes.
-const MAX_ALIAS_BYTES: usize = 500;
 
 /// A prompt to create.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +16,8 @@ pub struct NewPrompt {
     pub id: String,
     pub description: String,
     pub tags: Vec<String>,
+    /// A person or a team, in free text.
+    pub owner: String,
 }
 
 /// A prompt as lists show it.
@@ -27,6 +26,7 @@ pub struct Prompt {
     pub id: String,
     pub description: String,
     pub tags: Vec<String>,
+    pub owner: String,
     pub aliases: Vec<String>,
     /// Microseconds since the Unix epoch.
     pub created_at_us: i64,
@@ -35,6 +35,10 @@ pub struct Prompt {
     pub latest_version: u32,
     /// What is live, one entry an environment.
     pub live: Vec<Live>,
+    /// Since when it is put away.
+    pub archived_at_us: Option<i64>,
+    /// Counts the changes of what is written about it.
+    pub revision: u32,
     /// The generation of its last change.
     pub generation: u64,
 }
@@ -64,54 +68,48 @@ pub(super) async fn require(sql: &mut SqliteConnection, name: &str) -> Result<St
     Ok(id.ok_or_else(|| Missing::Prompt(name.to_owned()))?)
 }
 
-type Row = (String, String, String, i64, String, i64, i64);
+type Row = (String, String, String, String, i64, String, Option<i64>, i64, i64, i64);
 
 fn prompt(row: Row) -> Result<Prompt, RegistryError> {
-    let (id, description, tags, created_at_us, created_by, generation, latest_version) = row;
+    let (id, description, tags, owner, created_at_us, created_by, archived_at_us, revision, generation, latest_version) =
+        row;
     Ok(Prompt {
         id,
         description,
         tags: parse(&tags)?,
+        owner,
         aliases: Vec::new(),
         created_at_us,
         created_by,
         latest_version: number(latest_version)?,
         live: Vec::new(),
+        archived_at_us,
+        revision: number(revision)?,
         generation: number(generation)?,
     })
 }
 
-/// Reads prompts with what is live: three queries, however many prompts.
-async fn select(
-    sql: &mut SqliteConnection,
-    only: Option<&str>,
-    after: &str,
-    pattern: &str,
-    rows: i64,
-) -> Result<Vec<Prompt>, RegistryError> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT p.id, p.description, p.tags, p.created_at, p.created_by, p.generation, \
-         COALESCE((SELECT MAX(v.version) FROM versions v WHERE v.prompt_id = p.id), 0) FROM prompts p \
-         WHERE ($1 = '' OR p.id = $1) AND p.id > $2 \
-         AND (LOWER(p.id) LIKE $3 ESCAPE '\\' OR LOWER(p.description) LIKE $3 ESCAPE '\\') ORDER BY p.id LIMIT $4",
-    )
-    .bind(only.unwrap_or_default())
-    .bind(after)
-    .bind(pattern)
-    .bind(rows)
-    .fetch_all(&mut *sql)
-    .await?;
-    let mut prompts = rows.into_iter().map(prompt).collect::<Result<Vec<_>, _>>()?;
-    if prompts.is_empty() {
-        return Ok(prompts);
+/// Reads prompts with what is live, in the order of their ids: three queries, however many prompts.
+pub(super) async fn load(sql: &mut SqliteConnection, ids: &[String]) -> Result<Vec<Prompt>, RegistryError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
+    let mut query = QueryBuilder::new(
+        "SELECT p.id, p.description, p.tags, p.owner, p.created_at, p.created_by, p.archived_at, p.revision, \
+         p.generation, COALESCE((SELECT MAX(v.version) FROM versions v WHERE v.prompt_id = p.id), 0) FROM prompts p \
+         WHERE p.id IN ",
+    );
+    ids_of(&mut query, ids);
+    query.push(" ORDER BY p.id");
+    let rows: Vec<Row> = query.build_query_as().fetch_all(&mut *sql).await?;
+    let mut prompts = rows.into_iter().map(prompt).collect::<Result<Vec<_>, _>>()?;
     let places: HashMap<String, usize> = prompts.iter().enumerate().map(|(at, p)| (p.id.clone(), at)).collect();
-    for (alias, id) in aliases_of(sql, &prompts).await? {
+    for (alias, id) in aliases_of(sql, ids).await? {
         if let Some(at) = places.get(&id) {
             prompts[*at].aliases.push(alias);
         }
     }
-    for (id, live) in live_of(sql, &prompts).await? {
+    for (id, live) in live_of(sql, ids).await? {
         if let Some(at) = places.get(&id) {
             prompts[*at].live.push(live);
         }
@@ -120,29 +118,29 @@ async fn select(
 }
 
 /// Continues a query with `(id, id, …)`.
-fn ids_of(query: &mut QueryBuilder<Sqlite>, prompts: &[Prompt]) {
+pub(super) fn ids_of(query: &mut QueryBuilder<Sqlite>, ids: &[String]) {
     query.push("(");
-    let mut ids = query.separated(", ");
-    for prompt in prompts {
-        ids.push_bind(prompt.id.clone());
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(id.clone());
     }
     query.push(")");
 }
 
-async fn aliases_of(sql: &mut SqliteConnection, prompts: &[Prompt]) -> Result<Vec<(String, String)>, RegistryError> {
+async fn aliases_of(sql: &mut SqliteConnection, ids: &[String]) -> Result<Vec<(String, String)>, RegistryError> {
     let mut query = QueryBuilder::new("SELECT alias, prompt_id FROM aliases WHERE prompt_id IN ");
-    ids_of(&mut query, prompts);
+    ids_of(&mut query, ids);
     query.push(" ORDER BY alias");
     Ok(query.build_query_as().fetch_all(sql).await?)
 }
 
-async fn live_of(sql: &mut SqliteConnection, prompts: &[Prompt]) -> Result<Vec<(String, Live)>, RegistryError> {
+async fn live_of(sql: &mut SqliteConnection, ids: &[String]) -> Result<Vec<(String, Live)>, RegistryError> {
     let mut query = QueryBuilder::new(
         "SELECT l.prompt_id, l.environment, l.number, d.split FROM live l \
          JOIN deployments d ON d.prompt_id = l.prompt_id AND d.environment = l.environment AND d.number = l.number \
          JOIN environments e ON e.name = l.environment WHERE l.prompt_id IN ",
     );
-    ids_of(&mut query, prompts);
+    ids_of(&mut query, ids);
     query.push(" ORDER BY e.position");
     let rows: Vec<(String, String, i64, String)> = query.build_query_as().fetch_all(sql).await?;
     let live = |(id, environment, deployment, split): (String, String, i64, String)| {
@@ -153,39 +151,16 @@ async fn live_of(sql: &mut SqliteConnection, prompts: &[Prompt]) -> Result<Vec<(
         };
         Ok((id, live))
     };
-    rows.into_iter().map(live).collect()
+    let mut live = rows.into_iter().map(live).collect::<Result<Vec<_>, RegistryError>>()?;
+    // Taken off: a split without arms.
+    live.retain(|(_, live)| !live.split.is_empty());
+    Ok(live)
 }
 
-async fn one(sql: &mut SqliteConnection, id: &str) -> Result<Prompt, RegistryError> {
-    let prompt = select(sql, Some(id), "", "%", 1).await?.pop();
+/// Reads one prompt by its id.
+pub(super) async fn one(sql: &mut SqliteConnection, id: &str) -> Result<Prompt, RegistryError> {
+    let prompt = load(sql, &[id.to_owned()]).await?.pop();
     Ok(prompt.ok_or_else(|| Missing::Prompt(id.to_owned()))?)
-}
-
-/// A LIKE pattern for text that has `query` somewhere.
-fn pattern(query: Option<&str>) -> String {
-    let query = query.unwrap_or_default().to_lowercase();
-    let escaped = query.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    format!("%{escaped}%")
-}
-
-fn validate_alias(alias: &str) -> Result<(), RegistryError> {
-    let problem = if alias.trim().is_empty() {
-        Some("an alias must not be blank".to_owned())
-    } else if alias.len() > MAX_ALIAS_BYTES {
-        Some(format!(
-            "the alias has {} bytes, at most {MAX_ALIAS_BYTES} are allowed",
-            alias.len()
-        ))
-    } else {
-        None
-    };
-    match problem {
-        Some(message) => Err(RegistryError::InvalidField {
-            field: "alias",
-            message,
-        }),
-        None => Ok(()),
-    }
 }
 
 impl Registry {
@@ -199,6 +174,7 @@ impl Registry {
         actor: impl Into<Actor<'_>>,
     ) -> Result<Published<Prompt>, RegistryError> {
         validate_prompt_id(&new.id).map_err(|message| RegistryError::InvalidField { field: "id", message })?;
+        about::check(&new.description, &new.tags, &new.owner)?;
         let mut change = Change::begin(self, actor).await?;
         if let Some(owner) = find(change.sql(), &new.id).await? {
             return Err(RegistryError::Conflict(if owner == new.id {
@@ -209,8 +185,8 @@ impl Registry {
         }
         let (at_us, stamp, author) = (change.at_us, change.stamp(), change.actor.name);
         sqlx::query(
-            "INSERT INTO prompts (id, description, tags, created_at, created_by, generation) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO prompts (id, description, tags, created_at, created_by, generation, uid, salt_id, owner) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $1, $8)",
         )
         .bind(&new.id)
         .bind(&new.description)
@@ -218,10 +194,12 @@ impl Registry {
         .bind(at_us)
         .bind(author)
         .bind(stamp)
+        .bind(secret::id("prm"))
+        .bind(&new.owner)
         .execute(change.sql())
         .await?;
         let value = one(change.sql(), &new.id).await?;
-        let detail = json!({"description": new.description, "tags": new.tags});
+        let detail = json!({"description": new.description, "tags": new.tags, "owner": new.owner});
         let generation = change.commit("prompt.create", &new.id, detail).await?;
         Ok(Published { value, generation })
     }
@@ -242,80 +220,5 @@ impl Registry {
     /// When the database fails.
     pub async fn prompt_id(&self, name: &str) -> Result<Option<String>, RegistryError> {
         find(&mut *self.reader.acquire().await?, name).await
-    }
-
-    /// Lists prompts by id, if asked only those with `query` somewhere in their id or description, whatever its case.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn list_prompts(&self, query: Option<&str>, page: PageOf<'_>) -> Result<Page<Prompt>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
-        let after = page.cursor.unwrap_or_default();
-        let prompts = select(&mut tx, None, after, &pattern(query), page.rows()).await?;
-        Ok(page.page(prompts, |prompt| prompt.id.clone()))
-    }
-
-    /// Gives a prompt another name. Doing it again changes nothing.
-    ///
-    /// # Errors
-    /// When the alias is blank, too long, or taken, there is no such prompt, or the database fails.
-    pub async fn add_alias(
-        &self,
-        name: &str,
-        alias: &str,
-        actor: impl Into<Actor<'_>>,
-    ) -> Result<Published<Prompt>, RegistryError> {
-        validate_alias(alias)?;
-        let mut change = Change::begin(self, actor).await?;
-        let id = require(change.sql(), name).await?;
-        match find(change.sql(), alias).await? {
-            Some(owner) if owner == id && alias != id => {
-                let value = one(change.sql(), &id).await?;
-                let generation = value.generation;
-                return Ok(Published { value, generation });
-            }
-            Some(owner) => {
-                return Err(RegistryError::Conflict(format!(
-                    "{alias:?} names prompt {owner:?} already"
-                )));
-            }
-            None => {}
-        }
-        sqlx::query("INSERT INTO aliases (alias, prompt_id) VALUES ($1, $2)")
-            .bind(alias)
-            .bind(&id)
-            .execute(change.sql())
-            .await?;
-        change.touch(&id).await?;
-        let value = one(change.sql(), &id).await?;
-        let generation = change.commit("alias.add", &id, json!({"alias": alias})).await?;
-        Ok(Published { value, generation })
-    }
-
-    /// Takes a name away from a prompt.
-    ///
-    /// # Errors
-    /// When the prompt does not exist or does not have it, or the database fails.
-    pub async fn remove_alias(
-        &self,
-        name: &str,
-        alias: &str,
-        actor: impl Into<Actor<'_>>,
-    ) -> Result<Published<Prompt>, RegistryError> {
-        let mut change = Change::begin(self, actor).await?;
-        let id = require(change.sql(), name).await?;
-        let removed = sqlx::query("DELETE FROM aliases WHERE alias = $1 AND prompt_id = $2")
-            .bind(alias)
-            .bind(&id)
-            .execute(change.sql())
-            .await?;
-        if removed.rows_affected() == 0 {
-            let alias = alias.to_owned();
-            return Err(Missing::Alias { prompt: id, alias }.into());
-        }
-        change.touch(&id).await?;
-        let value = one(change.sql(), &id).await?;
-        let generation = change.commit("alias.remove", &id, json!({"alias": alias})).await?;
-        Ok(Published { value, generation })
     }
 }

@@ -12,6 +12,8 @@ use crate::domain::split::Arm;
 pub(super) struct Past {
     pub split: Vec<Arm>,
     pub rolled_back_to: Option<u32>,
+    /// Nobody approved it, or nothing was live: it can only be named.
+    pub passed_over: bool,
 }
 
 /// Returns the number of the deployment to return to from the last one, if any.
@@ -20,7 +22,7 @@ pub(super) fn previous(history: &[Past]) -> Option<u32> {
     let mut number = history.len();
     while number > 0 {
         let past = &history[number - 1];
-        if past.split != *live {
+        if past.split != *live && !past.passed_over {
             return u32::try_from(number).ok();
         }
         number = match past.rolled_back_to {
@@ -48,6 +50,7 @@ mod tests {
         history.push(Past {
             split: split(version),
             rolled_back_to: None,
+            passed_over: false,
         });
     }
 
@@ -59,6 +62,7 @@ mod tests {
         history.push(Past {
             split,
             rolled_back_to: Some(target),
+            passed_over: false,
         });
         Some(version)
     }
@@ -112,6 +116,16 @@ mod tests {
         deploy(&mut history, 2);
         assert_eq!(rollback(&mut history, None), Some(1));
         assert_eq!(rollback(&mut history, Some(2)), Some(2));
+        assert_eq!(rollback(&mut history, None), Some(1));
+    }
+
+    #[test]
+    fn rollback_passes_over_what_nobody_approved() {
+        let mut history = Vec::new();
+        for version in 1..=3 {
+            deploy(&mut history, version);
+        }
+        history[1].passed_over = true;
         assert_eq!(rollback(&mut history, None), Some(1));
     }
 

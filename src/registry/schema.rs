@@ -40,6 +40,24 @@ const MIGRATIONS: &[Migration] = &[
         data: Data::ChainAudit,
         sqlite: include_str!("migrations/0003_audit_chain.sqlite.sql"),
     },
+    Migration {
+        name: "0004_changes",
+        sql: include_str!("migrations/0004_changes.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
+    Migration {
+        name: "0005_library",
+        sql: include_str!("migrations/0005_library.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
+    Migration {
+        name: "0006_erasures",
+        sql: include_str!("migrations/0006_erasures.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
 
 async fn applied(sql: &mut SqliteConnection) -> Result<i64, RegistryError> {

@@ -2,9 +2,16 @@
 
 mod audit;
 mod deployments;
+mod drafts;
+mod environments;
+mod golive;
 mod keys;
+mod library;
+mod names;
 mod prompts;
+mod shifts;
 mod upgrade;
+mod uses;
 mod versions;
 
 use serde_json::{Value, json};
@@ -213,6 +220,24 @@ impl Registry {
     /// Lets every token with or without an end have ended.
     pub(crate) async fn expire_tokens_for_tests(&self) {
         sqlx::query("UPDATE tokens SET expires_at = 1")
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
+
+    /// Lets statements fail: `INSERT ON live`, where `NEW.number = 2`.
+    pub(crate) async fn fail_for_tests(&self, event: &str, condition: &str) {
+        let trigger = format!(
+            "CREATE TRIGGER broken_for_tests BEFORE {event} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
+            .execute(&self.writer)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn heal_for_tests(&self) {
+        sqlx::raw_sql("DROP TRIGGER broken_for_tests")
             .execute(&self.writer)
             .await
             .unwrap();

@@ -20,6 +20,8 @@ pub struct VersionSummary {
     pub author: String,
     /// Microseconds since the Unix epoch.
     pub created_at_us: i64,
+    /// The version that its editor began with, if that is known.
+    pub parent: Option<u32>,
 }
 
 /// A version of some prompt.
@@ -39,13 +41,15 @@ pub struct Version {
     pub source: Content,
     /// The partials its own text includes.
     pub uses: Vec<VersionName>,
-    /// The versions whose own text includes it.
+    /// The versions whose own text includes it, at most 200: [`Registry::list_used_by`] has all.
     pub used_by: Vec<VersionName>,
 }
 
-type Row = (String, i64, String, String, String, i64);
+type Row = (String, i64, String, String, String, i64, Option<i64>);
 
-fn summary((prompt, version, hash, message, author, created_at_us): Row) -> Result<VersionSummary, RegistryError> {
+fn summary(
+    (prompt, version, hash, message, author, created_at_us, parent): Row,
+) -> Result<VersionSummary, RegistryError> {
     Ok(VersionSummary {
         prompt,
         version: number(version)?,
@@ -53,6 +57,7 @@ fn summary((prompt, version, hash, message, author, created_at_us): Row) -> Resu
         message,
         author,
         created_at_us,
+        parent: parent.map(number).transpose()?,
     })
 }
 
@@ -66,7 +71,7 @@ fn names(rows: Vec<(String, i64)>) -> Result<Vec<VersionName>, RegistryError> {
     rows.into_iter().map(name).collect()
 }
 
-fn require_message(message: &str) -> Result<(), RegistryError> {
+pub(super) fn require_message(message: &str) -> Result<(), RegistryError> {
     if message.trim().is_empty() {
         return Err(RegistryError::InvalidField {
             field: "message",
@@ -77,14 +82,18 @@ fn require_message(message: &str) -> Result<(), RegistryError> {
 }
 
 /// A version that passed every check.
-struct Checked {
+pub(super) struct Checked {
     source: String,
-    content: Content,
+    pub content: Content,
     used: std::collections::BTreeSet<Used>,
 }
 
 /// Makes the effective content and checks it; nothing is written.
-async fn prepare(sql: &mut SqliteConnection, prompt: &str, submitted: Content) -> Result<Checked, RegistryError> {
+pub(super) async fn prepare(
+    sql: &mut SqliteConnection,
+    prompt: &str,
+    submitted: Content,
+) -> Result<Checked, RegistryError> {
     let source = text(&submitted);
     let mut content = submitted
         .normalise()
@@ -94,10 +103,57 @@ async fn prepare(sql: &mut SqliteConnection, prompt: &str, submitted: Content) -
     Ok(Checked { source, content, used })
 }
 
+/// Reads the latest version of a prompt, if there is one.
+pub(super) async fn latest(sql: &mut SqliteConnection, prompt: &str) -> Result<Option<VersionSummary>, RegistryError> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT prompt_id, version, hash, message, author, created_at, parent FROM versions \
+         WHERE prompt_id = $1 ORDER BY version DESC LIMIT 1",
+    )
+    .bind(prompt)
+    .fetch_optional(sql)
+    .await?;
+    row.map(summary).transpose()
+}
+
+/// Refuses content that a version of the prompt has already.
+async fn require_new(sql: &mut SqliteConnection, prompt: &str, hash: &str) -> Result<(), RegistryError> {
+    let twin: Option<(i64,)> =
+        sqlx::query_as("SELECT version FROM versions WHERE prompt_id = $1 AND hash = $2 ORDER BY version DESC LIMIT 1")
+            .bind(prompt)
+            .bind(hash)
+            .fetch_optional(sql)
+            .await?;
+    match twin {
+        None => Ok(()),
+        Some((version,)) => Err(RegistryError::InUse {
+            message: format!("version {version} of prompt {prompt:?} has the same content: use that one"),
+            details: json!({"prompt": prompt, "version": version, "hash": hash}),
+        }),
+    }
+}
+
+/// Numbers and writes a version, unless it says nothing new; the change is stamped and noted, and is to be finished.
+pub(super) async fn add(
+    change: &mut Change<'_>,
+    prompt: &str,
+    checked: &Checked,
+    parent: Option<u32>,
+    by: By<'_>,
+) -> Result<VersionSummary, RegistryError> {
+    require_new(change.sql(), prompt, &checked.content.hash()).await?;
+    let value = insert(change, prompt, checked, parent, by).await?;
+    change.touch(prompt).await?;
+    let subject = format!("{prompt}:{}", value.version);
+    let detail = json!({"hash": value.hash, "message": value.message, "parent": value.parent});
+    change.audit("version.create", &subject, detail).await?;
+    Ok(value)
+}
+
 async fn insert(
     change: &mut Change<'_>,
     prompt: &str,
     checked: &Checked,
+    parent: Option<u32>,
     by: By<'_>,
 ) -> Result<VersionSummary, RegistryError> {
     let at_us = change.at_us;
@@ -107,8 +163,8 @@ async fn insert(
         .await?;
     let hash = checked.content.hash();
     sqlx::query(
-        "INSERT INTO versions (prompt_id, version, content, source, hash, message, author, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO versions (prompt_id, version, content, source, hash, message, author, created_at, parent) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(prompt)
     .bind(latest + 1)
@@ -118,6 +174,7 @@ async fn insert(
     .bind(by.message)
     .bind(by.actor.name)
     .bind(at_us)
+    .bind(parent.map(i64::from))
     .execute(change.sql())
     .await?;
     for (partial, version) in &checked.used {
@@ -136,6 +193,7 @@ async fn insert(
         message: by.message.to_owned(),
         author: by.actor.name.to_owned(),
         created_at_us: at_us,
+        parent,
     })
 }
 
@@ -146,7 +204,8 @@ impl Registry {
     /// was read then is still true.
     ///
     /// # Errors
-    /// When the message is blank, there is no such prompt, the content is not valid, or the database fails.
+    /// When the message is blank, there is no such prompt, the content is not valid or that of another version, or the
+    /// database fails.
     pub async fn create_version(
         &self,
         prompt: &str,
@@ -160,11 +219,10 @@ impl Registry {
         tx.commit().await?;
 
         let mut change = Change::begin(self, by.actor).await?;
-        let value = insert(&mut change, &prompt, &checked, by).await?;
-        change.touch(&prompt).await?;
-        let subject = format!("{prompt}:{}", value.version);
-        let detail = json!({"hash": value.hash, "message": value.message});
-        let generation = change.commit("version.create", &subject, detail).await?;
+        // It may have been renamed since.
+        let prompt = prompts::require(change.sql(), &prompt).await?;
+        let value = add(&mut change, &prompt, &checked, None, by).await?;
+        let generation = change.end().await?;
         Ok(Published { value, generation })
     }
 
@@ -175,15 +233,16 @@ impl Registry {
     pub async fn version(&self, prompt: &str, version: u32) -> Result<Version, RegistryError> {
         let mut tx = self.reader.begin().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
-        let row: Option<(String, String, String, String, String, i64)> = sqlx::query_as(
-            "SELECT content, source, hash, message, author, created_at FROM versions \
+        type Row = (String, String, String, String, String, i64, Option<i64>);
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT content, source, hash, message, author, created_at, parent FROM versions \
              WHERE prompt_id = $1 AND version = $2",
         )
         .bind(&prompt)
         .bind(i64::from(version))
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((content, source, hash, message, author, created_at_us)) = row else {
+        let Some((content, source, hash, message, author, created_at_us, parent)) = row else {
             return Err(Missing::Version { prompt, version }.into());
         };
         let uses = sqlx::query_as(
@@ -193,7 +252,7 @@ impl Registry {
         let uses = uses.bind(&prompt).bind(i64::from(version)).fetch_all(&mut *tx).await?;
         let used_by = sqlx::query_as(
             "SELECT prompt_id, version FROM partials WHERE partial_id = $1 AND partial_version = $2 \
-             ORDER BY prompt_id, version",
+             ORDER BY prompt_id, version LIMIT 200",
         );
         let used_by = used_by
             .bind(&prompt)
@@ -208,6 +267,7 @@ impl Registry {
                 message,
                 author,
                 created_at_us,
+                parent: parent.map(number).transpose()?,
             },
             content: parse(&content)?,
             source: parse(&source)?,
@@ -224,7 +284,7 @@ impl Registry {
         let mut tx = self.reader.begin().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT prompt_id, version, hash, message, author, created_at FROM versions \
+            "SELECT prompt_id, version, hash, message, author, created_at, parent FROM versions \
              WHERE prompt_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
         )
         .bind(&prompt)
@@ -236,17 +296,18 @@ impl Registry {
         Ok(page.page(items, |version: &VersionSummary| version.version.to_string()))
     }
 
-    /// Returns the effective content of a version, named by the prompt's id.
+    /// Returns the effective content of a version, named by the prompt's uid.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn content(&self, prompt: &str, version: u32) -> Result<Option<Content>, RegistryError> {
-        let row: Option<(String,)> =
-            sqlx::query_as("SELECT content FROM versions WHERE prompt_id = $1 AND version = $2")
-                .bind(prompt)
-                .bind(i64::from(version))
-                .fetch_optional(&self.reader)
-                .await?;
+    pub async fn content(&self, uid: &str, version: u32) -> Result<Option<Content>, RegistryError> {
+        let row: Option<(String,)> = sqlx::query_as(
+            "SELECT v.content FROM prompts p JOIN versions v ON v.prompt_id = p.id WHERE p.uid = $1 AND v.version = $2",
+        )
+        .bind(uid)
+        .bind(i64::from(version))
+        .fetch_optional(&self.reader)
+        .await?;
         row.map(|(content,)| parse(&content)).transpose()
     }
 }

@@ -30,19 +30,18 @@ impl Snapshot {
     /// Returns this table with the changes applied; what did not change is shared.
     pub fn with(&self, delta: Delta) -> Self {
         let mut prompts: Vec<(Arc<str>, Option<Arc<PromptEntry>>)> = Vec::with_capacity(delta.prompts.len());
+        prompts.extend(delta.retired_names.into_iter().map(|name| (name.into(), None)));
         for state in delta.prompts {
-            let old = self.prompts.get(state.id.as_str());
-            let gone = old
-                .iter()
-                .flat_map(|old| &old.aliases)
-                .filter(|alias| !state.aliases.iter().any(|a| **a == ***alias));
-            prompts.extend(gone.map(|alias| (Arc::clone(alias), None)));
+            // A name may have belonged to another prompt before: what is shared must be of the same one.
+            let names = std::iter::once(&state.id).chain(&state.aliases);
+            let mut known = names.filter_map(|name| self.prompts.get(name.as_str()));
+            let old = known.find(|entry| *entry.uid == *state.uid);
             let entry = Arc::new(prompt_entry(state, old.map(Arc::as_ref)));
             for name in entry.aliases.iter().chain([&entry.id]) {
                 prompts.push((Arc::clone(name), Some(Arc::clone(&entry))));
             }
         }
-        // An alias that moved from one prompt to another is removed by the one and set by the other: set last.
+        // A name that moved from one prompt to another was retired by the one and is set by the other: set last.
         prompts.sort_by_key(|(_, entry)| entry.is_some());
         let keys = delta.keys.into_iter().map(|key| {
             let revoked = key.revoked;
@@ -82,8 +81,13 @@ fn compile_key(state: KeyState) -> Key {
 
 fn prompt_entry(state: PromptState, old: Option<&PromptEntry>) -> PromptEntry {
     let id: Arc<str> = state.id.into();
-    let live = state.live.into_iter().map(|live| live_entry(&id, live, old)).collect();
+    let live = state
+        .live
+        .into_iter()
+        .map(|live| live_entry(&id, &state.salt_id, live, old))
+        .collect();
     PromptEntry {
+        uid: state.uid.into(),
         id_header: header(&id),
         id,
         aliases: state.aliases.into_iter().map(Into::into).collect(),
@@ -92,7 +96,7 @@ fn prompt_entry(state: PromptState, old: Option<&PromptEntry>) -> PromptEntry {
     }
 }
 
-fn live_entry(id: &str, state: LiveState, old: Option<&PromptEntry>) -> Arc<Live> {
+fn live_entry(id: &str, salt_id: &str, state: LiveState, old: Option<&PromptEntry>) -> Arc<Live> {
     let same = old.and_then(|old| old.live_in(&state.environment));
     if let Some(same) =
         same.filter(|live| live.deployment == state.deployment && live.ever_deployed == state.ever_deployed)
@@ -100,7 +104,12 @@ fn live_entry(id: &str, state: LiveState, old: Option<&PromptEntry>) -> Arc<Live
         return Arc::clone(same);
     }
     // The registry refuses splits that do not fit; one that does all the same must not bring down the table.
-    let bounds = split::upper_bounds(&state.split).unwrap_or_else(|why| {
+    let stored = match state.split.as_slice() {
+        // Taken off.
+        [] => Ok(Vec::new()),
+        split => split::upper_bounds(split),
+    };
+    let bounds = stored.unwrap_or_else(|why| {
         tracing::error!(
             prompt = id,
             environment = state.environment,
@@ -121,7 +130,7 @@ fn live_entry(id: &str, state: LiveState, old: Option<&PromptEntry>) -> Arc<Live
         })
     });
     Arc::new(Live {
-        salt: split::deployment_salt(id, &state.environment).into(),
+        salt: split::deployment_salt(salt_id, &state.environment).into(),
         arms: arms.collect(),
         environment_header: header(&state.environment),
         environment: state.environment.into(),

@@ -22,6 +22,7 @@ pub struct Pinned {
 
 #[derive(Default)]
 struct Cache {
+    /// By the prompt's uid: an id may have been given to another prompt since.
     versions: HashMap<(Arc<str>, u32), Entry>,
     clock: u64,
 }
@@ -50,7 +51,7 @@ impl Pinned {
         }
     }
 
-    /// Returns a version, compiled.
+    /// Returns a version of the prompt with that uid, compiled.
     ///
     /// # Errors
     /// See [`PinnedError`].
@@ -58,8 +59,8 @@ impl Pinned {
         if let Some(found) = self.cached(prompt, version) {
             return Ok(found);
         }
-        let (registry, id) = (Arc::clone(&self.registry), Arc::clone(prompt));
-        let read = self.control.spawn(async move { registry.content(&id, version).await });
+        let (registry, uid) = (Arc::clone(&self.registry), Arc::clone(prompt));
+        let read = self.control.spawn(async move { registry.content(&uid, version).await });
         let content = match read.await {
             Ok(Ok(content)) => content.ok_or(PinnedError::Missing)?,
             Ok(Err(error)) => return Err(PinnedError::Registry(error.to_string())),

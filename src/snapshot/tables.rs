@@ -58,18 +58,18 @@ impl Snapshot {
 
     /// Says whether a version is live somewhere; series of others can be retired.
     pub fn is_live(&self, prompt: &str, version: u32) -> bool {
-        self.prompt(prompt).is_some_and(|entry| {
-            entry
-                .live
-                .iter()
-                .any(|live| live.arms.iter().any(|arm| arm.version == version))
-        })
+        // By its present id: series under a former one can go.
+        let entry = self.prompt(prompt).filter(|entry| *entry.id == *prompt);
+        let mut live = entry.into_iter().flat_map(|entry| &entry.live);
+        live.any(|live| live.arms.iter().any(|arm| arm.version == version))
     }
 }
 
 /// A prompt and what is live of it.
 #[derive(Debug)]
 pub struct PromptEntry {
+    /// The same for ever: ids move when prompts are renamed, and may be given to another one later.
+    pub uid: Arc<str>,
     pub id: Arc<str>,
     pub id_header: HeaderValue,
     pub aliases: Vec<Arc<str>>,

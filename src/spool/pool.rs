@@ -33,6 +33,8 @@ struct Shelf {
     spares: Vec<Spare>,
     next_name: u64,
     closed: bool,
+    /// Files are deleted instead of used again.
+    fresh: bool,
 }
 
 /// The spares of one spool folder, and the thread that prepares them.
@@ -73,6 +75,7 @@ impl Pool {
             spares: Vec::new(),
             next_name: 0,
             closed: false,
+            fresh: false,
         };
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
@@ -142,7 +145,8 @@ impl Pool {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let name = {
             let mut shelf = self.shelf();
-            let wanted = shelf.spares.len() < self.limit && file.metadata()?.len() == self.segment_bytes;
+            let wanted =
+                !shelf.fresh && shelf.spares.len() < self.limit && file.metadata()?.len() == self.segment_bytes;
             wanted.then(|| self.name(&mut shelf))
         };
         let Some(spare) = name else {
@@ -154,6 +158,25 @@ impl Pool {
         fs::rename(path, &spare)?;
         self.shelf().spares.push(Spare { file, path: spare });
         Ok(true)
+    }
+
+    /// Says that files are not to be used again, which leaves no bytes of shipped records on the disk, or that they may
+    /// be. The spares at hand are deleted.
+    pub fn set_fresh(&self, fresh: bool) {
+        let spares = {
+            let mut shelf = self.shelf();
+            shelf.fresh = fresh;
+            match fresh {
+                true => std::mem::take(&mut shelf.spares),
+                false => Vec::new(),
+            }
+        };
+        for spare in spares {
+            if let Err(error) = fs::remove_file(&spare.path) {
+                tracing::warn!(%error, path = %spare.path.display(), "cannot delete a spare spool file");
+            }
+        }
+        self.changed.notify_one();
     }
 
     fn prepare(&self) {

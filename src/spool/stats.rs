@@ -47,6 +47,8 @@ pub struct SpoolStats {
     /// Records a sink has acknowledged.
     pub shipped: AtomicU64,
     pub shipped_segments: AtomicU64,
+    /// When the oldest exchange began that was stored since somebody asked, µs since the epoch; 0 without any.
+    oldest_stored: AtomicI64,
     /// Attempts of a sink that failed; each is repeated.
     pub ship_errors: AtomicU64,
     /// Segments moved to `dead/`.
@@ -105,6 +107,19 @@ impl SpoolStats {
         let written: u64 = self.workers.iter().map(|w| w.written_bytes.load(Relaxed)).sum();
         let begun = written + self.recovered_bytes.load(Relaxed);
         begun.saturating_sub(self.released_bytes.load(Relaxed))
+    }
+
+    /// Notes that a sink has stored exchanges, the oldest of which began then.
+    pub fn note_stored(&self, oldest: Option<i64>) {
+        let Some(oldest) = oldest else { return };
+        let older = |known: i64| (known == 0 || oldest < known).then_some(oldest);
+        // It is only refused where it changes nothing.
+        let _ = self.oldest_stored.fetch_update(Relaxed, Relaxed, older);
+    }
+
+    /// When the oldest exchange began that was stored since the last call.
+    pub fn take_oldest_stored(&self) -> Option<i64> {
+        Some(self.oldest_stored.swap(0, Relaxed)).filter(|oldest| *oldest != 0)
     }
 
     /// Sums the counters. The figures are of about the same moment, not of exactly one.

@@ -12,9 +12,11 @@
 //! | [`schema`] | numbered migrations, under a lock |
 //! | `cluster` | the same for a cluster |
 //! | `store` | reading back |
+//! | `erase` | taking content out again |
 //! | `error` | what a failure says about the fate of an INSERT |
 
 mod cluster;
+mod erase;
 mod error;
 pub mod schema;
 mod servers;

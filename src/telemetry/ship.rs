@@ -233,7 +233,7 @@ impl Shipper {
         let bytes = match blocking(move || reading.read()).await {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.count_damage(sealed, u64::from(sealed.frames));
+                self.count_missing(sealed, 0);
                 self.disposal.release(sealed);
                 return Ok(());
             }
@@ -262,19 +262,22 @@ impl Shipper {
         batch.doubt_since = self.disposal.is_of_earlier_boot(sealed).then_some(sealed.created_at);
         let begun = Instant::now();
         let mut dead = Vec::new();
-        match self.sink.store(batch).await {
+        let stored = self.sink.store(batch).await;
+        // Also of a failed one: part of it may be there.
+        self.stats.note_stored(batch.oldest());
+        match stored {
             Ok(Stored::Now) => {
                 self.stats.shipped.fetch_add(batch.rows() as u64, Relaxed);
                 self.shipped.refused.fetch_add(batch.refused(), Relaxed);
-                if decoded.found < u64::from(sealed.frames) {
-                    self.count_damage(sealed, u64::from(sealed.frames) - decoded.found);
-                }
+                self.count_missing(sealed, decoded.found);
             }
             Ok(Stored::Before) => tracing::info!(token = batch.token, "segment had been stored before, skipped"),
             Err(error) if error.is_poison() => {
                 tracing::warn!(%error, token = batch.token, "the sink refuses rows of a segment, looking for them");
                 let split = split(&mut self.sink, batch).await?;
+                self.stats.note_stored(batch.oldest());
                 self.stats.shipped.fetch_add(split.stored, Relaxed);
+                self.count_missing(sealed, decoded.found);
                 dead = split.dead;
             }
             Err(error) => return Err(error.into()),
@@ -286,10 +289,14 @@ impl Shipper {
         Ok(Ok(()))
     }
 
-    fn count_damage(&self, sealed: &Sealed, missing: u64) {
-        self.stats.damaged_segments.fetch_add(1, Relaxed);
-        self.stats.damaged_frames.fetch_add(missing, Relaxed);
-        tracing::error!(path = %sealed.path.display(), missing, "records are missing from a sealed segment");
+    /// Counts the records that a sealed segment should have had and has not.
+    fn count_missing(&self, sealed: &Sealed, found: u64) {
+        let missing = u64::from(sealed.frames).saturating_sub(found);
+        if missing > 0 {
+            self.stats.damaged_segments.fetch_add(1, Relaxed);
+            self.stats.damaged_frames.fetch_add(missing, Relaxed);
+            tracing::error!(path = %sealed.path.display(), missing, "records are missing from a sealed segment");
+        }
     }
 }
 

@@ -41,6 +41,13 @@ impl Batch<'_> {
         self.exchanges.len() + self.feedback.len() + self.refusals.len()
     }
 
+    /// When the oldest of its exchanges began, µs since the epoch.
+    pub fn oldest(&self) -> Option<i64> {
+        // A row begins with its id and its time.
+        let began = |row: &&[u8]| row.get(16..24)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes));
+        self.exchanges.iter().filter_map(began).min()
+    }
+
     /// Requests that are counted in its refusals.
     pub fn refused(&self) -> u64 {
         let counts = self.refusals.iter().filter_map(|row| decode_refusals(row).ok());

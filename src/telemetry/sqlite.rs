@@ -13,6 +13,7 @@
 //! | `insert` | a batch as one transaction |
 //! | `retention` | removing what is no longer kept |
 //! | `store` | reading back |
+//! | `erase` | taking content out again |
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ use super::sink::{Batch, Stored};
 use crate::config::Sqlite;
 use retention::Retention;
 
+mod erase;
 mod file;
 mod insert;
 mod retention;

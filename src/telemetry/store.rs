@@ -1,4 +1,4 @@
-//! Reading records back, for the control plane: lists, single exchanges, statistics. Never writes.
+//! Reading records back, for the control plane: lists, single exchanges, statistics. Never writes, but to erase.
 //!
 //! Both stores answer alike: one builder makes the SQL of either ([`filter`], [`stats`]), differing only where the
 //! dialects do, and a test feeds both the same records and compares the JSON. Percentiles are exact in both: the
@@ -19,6 +19,7 @@ pub use filter::ExchangeFilter;
 pub use stats::{GroupBy, Refusals, Stats, StatsQuery};
 
 use super::clickhouse::{ClickHouseError, ClickHouseStore};
+use super::erase::Erase;
 use super::sqlite::SqliteStore;
 use crate::config::ClickHouse;
 
@@ -204,6 +205,17 @@ impl Store {
         };
         let stats = self.figures(&query).await?;
         Ok(stats.groups.iter().map(stats::Group::variant_summary).collect())
+    }
+
+    /// Erases the content of exchanges; returns how many of each.
+    ///
+    /// # Errors
+    /// The store cannot be written; then some may be erased, and it is to be repeated.
+    pub async fn erase(&self, erasures: &[Erase]) -> Result<Vec<u64>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.erase(erasures).await,
+            Self::ClickHouse(store) => store.erase(erasures).await,
+        }
     }
 
     /// Closes the connections.

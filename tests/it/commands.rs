@@ -78,7 +78,7 @@ async fn prompt_goes_from_a_file_to_live_and_back_by_commands() {
         "{code} {text}"
     );
     let (_, diff) = read(&gateway, &["prompt", "diff", "support/greet"]);
-    assert!(diff.contains("-Be brief.\n+Be very brief.\n Be kind."), "{diff}");
+    assert!(diff.contains("    Be {+very +}brief.\n    Be kind."), "{diff}");
 
     run(
         &gateway,
@@ -256,4 +256,218 @@ async fn audit_log_is_listed_verified_and_exported_by_commands() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("breaks at entry 2"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_is_proposed_reviewed_and_applied_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    let first = file(folder.path(), "first.yaml", FIRST);
+    for id in ["a", "b"] {
+        run(&gateway, &["prompt", "push", id, &first, "--create", "-m", "one"]);
+    }
+    let policy = json!({"protected": true, "required_checks": ["eval"]});
+    gateway
+        .admin(Method::PUT, "/environments/production", &policy)
+        .await
+        .expect(200);
+    let as_user = |name: &str, role: &str| {
+        run(&gateway, &["users", "create", name, "--role", role]);
+        let made = run(&gateway, &["tokens", "create", "t", "--user", name]);
+        made["secret"].as_str().unwrap().to_owned()
+    };
+    let (rob, dan, ci) = (
+        as_user("rob", "reviewer"),
+        as_user("dan", "deployer"),
+        as_user("ci", "checker"),
+    );
+    let by = |token: &str, args: &[&str]| {
+        let output = command(&gateway, args).env("PROMPTGATE_TOKEN", token).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, text) = by(&dan, &["deploy", "a", "production", "--version", "1"]);
+    assert!(code == 1 && text.contains("approve"), "{text}");
+    let (code, text) = by(
+        &dan,
+        &["changes", "propose", "production", "a=1", "b=x=1:60,y=1:40", "-m", "go"],
+    );
+    assert!(code == 0 && text.contains("change 1 in production: open"), "{text}");
+    assert!(
+        text.contains("b: x=1:60, y=1:40") && text.contains("check eval: pending, required"),
+        "{text}"
+    );
+    assert_eq!(by(&dan, &["changes", "approve", "1"]).0, 1);
+    let (code, text) = by(&rob, &["changes", "comment", "1", "why now?"]);
+    assert!(code == 0 && text.contains("rob: why now?"), "{text}");
+    let (code, text) = by(&rob, &["changes", "approve", "1", "--revision", "1", "-m", "fine"]);
+    assert!(code == 0 && text.contains("approvals: 1 of 1"), "{text}");
+    let (code, text) = by(&dan, &["changes", "apply", "1"]);
+    assert!(code == 1 && text.contains("eval (pending)"), "{text}");
+    let (code, text) = by(&ci, &["changes", "check", "1", "eval", "pass", "--summary", "12 of 12"]);
+    assert!(
+        code == 0 && text.contains("ready: promptgate changes apply 1"),
+        "{text}"
+    );
+    let (code, text) = by(&dan, &["changes", "apply", "1"]);
+    assert!(code == 0 && text.contains("a: control=1:100, deployment 1"), "{text}");
+    let (_, text) = by(&dan, &["changes", "list"]);
+    assert!(text.contains("applied") && text.contains("a, b"), "{text}");
+    let (_, text) = by(&dan, &["changes", "stats"]);
+    assert!(text.contains("to going live: median"), "{text}");
+    let (code, text) = by(
+        &dan,
+        &[
+            "deploy",
+            "a",
+            "production",
+            "--version",
+            "1",
+            "--break-glass",
+            "-m",
+            "x",
+        ],
+    );
+    assert!(code == 1 && text.contains("break_glass"), "{text}");
+    run(
+        &gateway,
+        &[
+            "deploy",
+            "a",
+            "production",
+            "--version",
+            "1",
+            "--break-glass",
+            "-m",
+            "fire",
+        ],
+    );
+    let (_, text) = read(&gateway, &["audit", "list", "--action", "deployment.break_glass"]);
+    assert!(text.contains("fire"), "{text}");
+}
+
+/// What a prompt team does in a week, by commands alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn library_is_kept_and_prompts_are_moved_by_commands() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    let first = file(folder.path(), "first.yaml", FIRST);
+    let second = file(folder.path(), "second.yaml", &FIRST.replace("brief", "very brief"));
+    let id = "support/greet";
+    run(&gateway, &["prompt", "create", id, "--owner", "ada", "--tag", "t"]);
+    run(&gateway, &["prompt", "push", id, &first, "-m", "one"]);
+
+    let saved = run(&gateway, &["prompt", "draft", "save", id, "spring", &second]);
+    assert_eq!((&saved["revision"], &saved["problems"]), (&json!(1), &json!([])));
+    let (code, text) = read(&gateway, &["prompt", "draft", "save", id, "spring", &first]);
+    assert!(code == 1 && text.contains("saved meanwhile"), "{text}");
+    run(
+        &gateway,
+        &["prompt", "draft", "save", id, "spring", &second, "--revision", "1"],
+    );
+    let (_, text) = read(&gateway, &["prompt", "diff", id, "--to", "draft:spring"]);
+    assert!(text.contains("{+very +}"), "{text}");
+    let made = run(&gateway, &["prompt", "draft", "commit", id, "spring", "-m", "two"]);
+    assert_eq!(made["version"], 2);
+    assert_eq!(run(&gateway, &["prompt", "draft", "list", id])["items"], json!([]));
+
+    let (_, text) = read(&gateway, &["prompt", "search", "VERY BRIEF"]);
+    assert!(text.contains("version 2, messages[0].content"), "{text}");
+    assert_eq!(
+        run(&gateway, &["prompt", "list", "--folder", "support", "--owner", "ada"])["items"][0]["id"],
+        id
+    );
+    let (_, text) = read(&gateway, &["prompt", "folders"]);
+    assert!(
+        text.contains("support") && text.contains("1 prompts, 0 of them"),
+        "{text}"
+    );
+    run(&gateway, &["prompt", "edit", id, "--description", "says hello"]);
+
+    run(&gateway, &["deploy-together", "staging", "support/greet=1", "-m", "m"]);
+    run(&gateway, &["promote", id, "-m", "tested"]);
+    let shift = [
+        "shift",
+        "start",
+        id,
+        "production",
+        "--version",
+        "2",
+        "--steps",
+        "5,1h:100",
+    ];
+    let shift = run(&gateway, &shift);
+    assert_eq!(
+        (&shift["state"], &shift["steps"][0]["deployment"]),
+        (&json!("running"), &json!(2))
+    );
+    let (_, text) = read(&gateway, &["shift", "list", "--running"]);
+    assert!(text.contains("1 of 2"), "{text}");
+    let (_, text) = read(
+        &gateway,
+        &["shift", "cancel", shift["id"].as_str().unwrap(), "-m", "enough"],
+    );
+    assert!(text.contains("cancelled by \"admin\": enough"), "{text}");
+
+    let (code, text) = read(&gateway, &["prompt", "archive", id]);
+    assert!(code == 1 && text.contains("is live in \"production\""), "{text}");
+    run(&gateway, &["prompt", "rename", id, "support/hello", "-m", "clearer"]);
+    for environment in ["staging", "production"] {
+        run(&gateway, &["take-down", id, environment, "-m", "over"]);
+    }
+    assert!(run(&gateway, &["prompt", "archive", id])["archived_at"].is_string());
+    assert_eq!(run(&gateway, &["prompt", "list"])["items"], json!([]));
+    run(&gateway, &["prompt", "restore", "support/hello"]);
+
+    run(&gateway, &["environments", "create", "canary"]);
+    run(
+        &gateway,
+        &["environments", "set", "canary", "--label", "Canary", "--position", "1"],
+    );
+    assert_eq!(run(&gateway, &["environments", "list"])["items"][0]["label"], "Canary");
+    run(&gateway, &["environments", "delete", "canary"]);
+}
+
+/// A plan goes on in the process that serves, also in one that was started later.
+#[tokio::test(flavor = "multi_thread")]
+async fn shift_is_carried_out_by_the_next_process() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    file(folder.path(), "gateway.toml", &config_text(folder.path(), &mock.url()));
+    let gateway = Process::serve(folder.path());
+    let first = file(folder.path(), "first.yaml", FIRST);
+    let second = file(folder.path(), "second.yaml", &FIRST.replace("brief", "very brief"));
+    run(&gateway, &["prompt", "create", "a"]);
+    run(&gateway, &["prompt", "push", "a", &first, "-m", "one"]);
+    run(&gateway, &["prompt", "push", "a", &second, "-m", "two"]);
+    run(&gateway, &["deploy", "a", "production", "--version", "1"]);
+    let shift = run(
+        &gateway,
+        &[
+            "shift",
+            "start",
+            "a",
+            "production",
+            "--version",
+            "2",
+            "--steps",
+            "5,1s:100",
+        ],
+    );
+    gateway.kill();
+    let gateway = Process::serve(folder.path());
+    let path = format!("/shifts/{}", shift["id"].as_str().unwrap());
+    until("the shift is done", async || {
+        let shift = gateway.admin(Method::GET, &path, &Value::Null).await.expect(200).json();
+        (shift["state"] == "done").then_some(())
+    })
+    .await;
+    let live = gateway
+        .admin(Method::GET, "/prompts/a/deployments/production", &Value::Null)
+        .await;
+    assert_eq!(
+        live.expect(200).json()["split"],
+        json!([{"variant": "control", "version": 2, "weight": 100.0}])
+    );
 }

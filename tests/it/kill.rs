@@ -324,3 +324,97 @@ async fn restart_serves_what_was_published_before() {
         .unwrap()
         .unwrap();
 }
+
+const PROMPTS: usize = 3;
+const KILLS: usize = 6;
+
+/// One person proposes, another approves, and the process is killed somewhere in between: whatever the moment, a change is
+/// live for all of its prompts or for none.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_while_changes_are_applied_leaves_all_or_nothing() {
+    let (_mock, folder) = prepare(|text| text);
+    let mut process = Process::serve(folder.path());
+    for n in 0..PROMPTS {
+        let id = format!("p{n}");
+        process
+            .admin(Method::POST, "/prompts", &json!({"id": id}))
+            .await
+            .expect(201);
+        for version in 1..=2 {
+            let content = json!({"content": {"text": format!("{version}"), "model": "mock-model"}, "message": "m"});
+            process
+                .admin(Method::POST, &format!("/prompts/{id}/versions"), &content)
+                .await
+                .expect(201);
+        }
+    }
+    let user = json!({"name": "ada", "grants": [{"role": "deployer"}]});
+    process.admin(Method::POST, "/users", &user).await.expect(201);
+    let token = process
+        .admin(Method::POST, "/users/ada/tokens", &json!({"name": "t"}))
+        .await;
+    let token = token.expect(201).json()["secret"].as_str().unwrap().to_owned();
+    for round in 0..KILLS {
+        let base = format!("http://{}/api/v1", process.control);
+        let applied = Arc::new(Mutex::new(0));
+        let publisher = tokio::spawn(publish(base, token.clone(), Arc::clone(&applied)));
+        until("some changes are live", async || {
+            (*applied.lock().unwrap() > round % 3).then_some(())
+        })
+        .await;
+        process.kill();
+        publisher.await.unwrap();
+        process = Process::serve(folder.path());
+        assert_whole(&process).await;
+    }
+}
+
+/// Proposes and applies changes of every prompt, one after the other, until the gateway is gone.
+async fn publish(base: String, token: String, applied: Arc<Mutex<usize>>) {
+    let http = reqwest::Client::new();
+    for n in 0.. {
+        let split = json!([{"variant": "control", "version": n % 2 + 1, "weight": 100}]);
+        let items: Vec<Value> = (0..PROMPTS)
+            .map(|n| json!({"prompt": format!("p{n}"), "split": split}))
+            .collect();
+        let body = json!({"environment": "production", "deployments": items, "message": "m"});
+        let proposed = http
+            .post(format!("{base}/changes"))
+            .bearer_auth(&token)
+            .json(&body)
+            .send()
+            .await;
+        let Ok(proposed) = proposed else { return };
+        let Ok(change) = proposed.json::<Value>().await else {
+            return;
+        };
+        let apply = format!("{base}/changes/{}/apply", change["id"]);
+        let Ok(answer) = http.post(apply).bearer_auth(&token).send().await else {
+            return;
+        };
+        assert_eq!(answer.status(), 200);
+        *applied.lock().unwrap() += 1;
+    }
+}
+
+async fn assert_whole(process: &Process) {
+    let get = async |path: &str| process.admin(Method::GET, path, &Value::Null).await.expect(200).json();
+    let mut live = Vec::new();
+    for n in 0..PROMPTS {
+        let live_now = get(&format!("/prompts/p{n}/deployments/production")).await;
+        live.push((
+            live_now["change"].clone(),
+            live_now["generation"].clone(),
+            live_now["deployment"].clone(),
+        ));
+    }
+    assert!(live.iter().all(|one| *one == live[0]), "a mix is live: {live:?}");
+    let newest = get("/changes?limit=1").await["items"][0].clone();
+    let of_newest = newest["id"] == live[0].0;
+    assert_eq!(newest["state"] == "applied", of_newest, "{newest} beside {live:?}");
+    for item in newest["deployments"].as_array().unwrap() {
+        assert_eq!(item["deployment"].is_u64(), of_newest);
+    }
+    let verified = get("/audit/verify").await;
+    assert_eq!(verified["ok"], true, "{verified}");
+}

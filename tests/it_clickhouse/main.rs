@@ -8,6 +8,7 @@ mod agreement;
 mod cluster;
 mod dead;
 mod doubt;
+mod erase;
 mod gateway;
 mod outage;
 mod records;

@@ -26,7 +26,9 @@ async fn prompt_is_created_shown_and_listed() {
     );
     let rest = admin.get("/prompts?limit=1&cursor=b").await.expect(200);
     assert_eq!((&rest["items"][0], &rest["next_cursor"]), (&made, &Value::Null));
-    let found = admin.get("/prompts?query=GREETS").await.expect(200);
+    let mut found = admin.get("/prompts?query=GREETS").await.expect(200);
+    let place = found["items"][0].as_object_mut().unwrap().remove("match").unwrap();
+    assert_eq!(place["in"], "description");
     assert_eq!(found["items"], json!([made]));
 }
 

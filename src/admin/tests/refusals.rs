@@ -38,10 +38,12 @@ async fn unknown_routes_and_methods_are_named() {
     }
     for (method, path, allow) in [
         (Method::DELETE, "/prompts", "GET,HEAD,POST"),
-        (Method::DELETE, "/prompts/a", "GET,HEAD"),
+        (Method::DELETE, "/prompts/a", "GET,HEAD,PATCH"),
         (Method::PUT, "/prompts/a/versions", "GET,HEAD,POST"),
         (Method::POST, "/prompts/a/versions/1", "GET,HEAD"),
-        (Method::POST, "/prompts/a/deployments/production", "GET,HEAD,PUT"),
+        (Method::POST, "/prompts/a/deployments/production", "GET,HEAD,PUT,DELETE"),
+        (Method::POST, "/prompts/a/diff", "GET,HEAD"),
+        (Method::PATCH, "/prompts/a/drafts/x", "GET,HEAD,PUT,DELETE"),
         (Method::GET, "/prompts/a/deployments/production/rollback", "POST"),
         (Method::GET, "/keys/key_1", "DELETE"),
     ] {
@@ -252,7 +254,8 @@ async fn protected_environment_asks_for_approval_and_allows_rollback() {
     let error = admin.deploy(1).await.refused(403, "approval_required");
     assert_eq!(
         error["details"],
-        json!({"change": {"prompt": "support/greet", "environment": "production", "split": all_on(1), "message": "go"}})
+        json!({"change": {"environment": "production", "message": "go",
+            "deployments": [{"prompt": "support/greet", "split": all_on(1)}]}})
     );
     let back = admin
         .post(&format!("{DEPLOYMENT}/rollback"), json!({"message": "m"}))

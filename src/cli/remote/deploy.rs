@@ -19,6 +19,9 @@ pub struct DeployArgs {
     /// Why
     #[arg(long, short, default_value = "")]
     message: String,
+    /// Go live in a protected environment without approval: for admins in an emergency, needs a message
+    #[arg(long)]
+    break_glass: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -39,17 +42,16 @@ pub struct RollbackArgs {
 
 pub fn deploy(args: DeployArgs) -> anyhow::Result<()> {
     let arms = match args.version {
-        Some(version) => vec![json!({"variant": "control", "version": version, "weight": 100})],
-        None => args
-            .split
-            .iter()
-            .map(|arm| parse_arm(arm))
-            .collect::<anyhow::Result<_>>()?,
+        Some(version) => json!([{"variant": "control", "version": version, "weight": 100}]),
+        None => parse_split(args.split.iter().map(String::as_str))?,
     };
     block_on(async {
         let mut remote = args.server.connect()?;
         let path = format!("/prompts/{}/deployments/{}", args.id, encode(&args.environment));
-        let body = json!({"split": arms, "message": args.message});
+        let mut body = json!({"split": arms, "message": args.message});
+        if args.break_glass {
+            body["break_glass"] = json!(true);
+        }
         let deployment = remote.send(Method::PUT, &path, &body).await?;
         say(&remote, &deployment, &args.id, &args.environment);
         Ok(())
@@ -74,7 +76,7 @@ pub fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
     })
 }
 
-fn say(remote: &Remote, deployment: &Value, id: &str, environment: &str) {
+pub(super) fn say(remote: &Remote, deployment: &Value, id: &str, environment: &str) {
     if remote.json {
         return println!("{deployment}");
     }
@@ -84,6 +86,11 @@ fn say(remote: &Remote, deployment: &Value, id: &str, environment: &str) {
         deployment["deployment"],
         deployment["generation"]
     );
+}
+
+/// Reads arms like `control=1:80`.
+pub(super) fn parse_split<'a>(arms: impl Iterator<Item = &'a str>) -> anyhow::Result<Value> {
+    Ok(arms.map(parse_arm).collect::<anyhow::Result<Vec<Value>>>()?.into())
 }
 
 fn parse_arm(arm: &str) -> anyhow::Result<Value> {

@@ -1,5 +1,7 @@
 //! `promptgate exchanges …` and `promptgate tail`
 
+mod export;
+
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -37,6 +39,8 @@ enum Command {
         #[command(flatten)]
         server: Server,
     },
+    /// Write exchanges to a file, newest first
+    Export(Box<export::Args>),
     /// Show everything recorded of one exchange
     Show {
         /// The exchange's id: the answer's x-request-id
@@ -80,6 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             });
             Ok(())
         }),
+        Command::Export(args) => export::run(*args),
         Command::Show { id, server } => block_on(async {
             let mut remote = server.connect()?;
             let exchange = remote.get(&format!("/exchanges/{}", encode(&id))).await?;

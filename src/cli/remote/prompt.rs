@@ -28,6 +28,9 @@ enum Command {
         /// May be given several times
         #[arg(long = "tag", value_name = "TAG")]
         tags: Vec<String>,
+        /// A person or a team
+        #[arg(long, default_value = "")]
+        owner: String,
         #[command(flatten)]
         server: Server,
     },
@@ -45,32 +48,32 @@ enum Command {
         #[command(flatten)]
         server: Server,
     },
-    /// List prompts and what is live of them
-    List {
-        /// Only ids that contain this
-        #[arg(long, short)]
-        query: Option<String>,
-        #[command(flatten)]
-        server: Server,
-    },
     /// Show a prompt, or with id:version or id@environment its content
     Show {
         name: String,
         #[command(flatten)]
         server: Server,
     },
-    /// Show what changed between two versions
+    /// Show what changed between versions, a draft, and what is live
+    ///
+    /// Each side is a version (3), draft:name, draft:user/name, live:environment or live:environment/variant:
+    /// promptgate prompt diff support/greet --from live:production --to draft:spring
     Diff {
         id: String,
         /// [default: the one before --to]
         #[arg(long)]
-        from: Option<u32>,
+        from: Option<String>,
         /// [default: the latest]
         #[arg(long)]
-        to: Option<u32>,
+        to: Option<String>,
         #[command(flatten)]
         server: Server,
     },
+    #[command(flatten)]
+    Library(super::library::Command),
+    /// Work on a text before it is a version
+    #[command(subcommand)]
+    Draft(super::drafts::Command),
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -79,10 +82,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             id,
             description,
             tags,
+            owner,
             server,
         } => block_on(async {
             let mut remote = server.connect()?;
-            let body = json!({"id": id, "description": description, "tags": tags});
+            let body = json!({"id": id, "description": description, "tags": tags, "owner": owner});
             let prompt = remote.send(Method::POST, "/prompts", &body).await?;
             done(&remote, &prompt, || format!("created {id}"))
         }),
@@ -104,37 +108,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 .await?;
             done(&remote, &version, || format!("stored {id}:{}", version["version"]))
         }),
-        Command::List { query, server } => block_on(async {
-            let mut remote = server.connect()?;
-            let items = remote
-                .all(&with_query(
-                    "/prompts",
-                    &[("query", query.as_deref().unwrap_or_default())],
-                ))
-                .await?;
-            table::print(
-                remote.json,
-                &items,
-                ["prompt", "latest", "live", "description"],
-                |prompt| {
-                    [
-                        text(&prompt["id"]),
-                        text(&prompt["latest_version"]),
-                        live(prompt),
-                        text(&prompt["description"]),
-                    ]
-                },
-            );
-            Ok(())
-        }),
         Command::Show { name, server } => block_on(async {
             let mut remote = server.connect()?;
             show(&mut remote, &name).await
         }),
         Command::Diff { id, from, to, server } => block_on(async {
             let mut remote = server.connect()?;
-            compare(&mut remote, &id, from, to).await
+            let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+            let path = with_query(
+                &format!("/prompts/{}/diff", encode(&id)),
+                &[("from", &from), ("to", &to)],
+            );
+            let accept = if remote.json { "application/json" } else { "text/plain" };
+            let text = remote
+                .with(Method::GET, &path, ("accept", accept), &Value::Null)
+                .await?;
+            println!("{}", text.trim_end());
+            Ok(())
         }),
+        Command::Library(command) => super::library::run(command),
+        Command::Draft(command) => super::drafts::run(command),
     }
 }
 
@@ -143,7 +136,12 @@ fn done(remote: &Remote, value: &Value, say: impl FnOnce() -> String) -> anyhow:
     Ok(())
 }
 
-fn live(prompt: &Value) -> String {
+pub(super) fn list(values: &Value) -> String {
+    let values = values.as_array().into_iter().flatten();
+    values.map(text).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn live(prompt: &Value) -> String {
     let live = prompt["live"].as_object().into_iter().flatten();
     let live: Vec<String> = live
         .map(|(name, state)| format!("{name}: {}", split(&state["split"])))
@@ -176,13 +174,23 @@ async fn show(remote: &mut Remote, name: &str) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let prompt = remote.get(&format!("/prompts/{id}")).await?;
+    let prompt = remote.get(&format!("/prompts/{}", encode(id))).await?;
     let versions = remote.all(&format!("/prompts/{id}/versions")).await?;
     if remote.json {
         println!("{}", json!({"prompt": prompt, "versions": versions}));
         return Ok(());
     }
     println!("{}\n{}", text(&prompt["id"]), text(&prompt["description"]));
+    for (name, value) in [
+        ("owner", text(&prompt["owner"])),
+        ("tags", list(&prompt["tags"])),
+        ("aliases", list(&prompt["aliases"])),
+        ("archived", when(&prompt["archived_at"])),
+    ] {
+        if !value.is_empty() {
+            println!("{name}: {value}");
+        }
+    }
     println!("{}\n", live(&prompt));
     table::print(
         false,
@@ -220,40 +228,8 @@ async fn show_version(remote: &mut Remote, id: &str, version: &str) -> anyhow::R
     Ok(())
 }
 
-async fn compare(remote: &mut Remote, id: &str, from: Option<u32>, to: Option<u32>) -> anyhow::Result<()> {
-    let to = match to {
-        Some(to) => to,
-        None => remote.get(&format!("/prompts/{id}")).await?["latest_version"]
-            .as_u64()
-            .unwrap_or(0) as u32,
-    };
-    let from = from.unwrap_or(to.saturating_sub(1));
-    if from == 0 || to == 0 {
-        bail!("{id} has no two versions to compare, give --from and --to");
-    }
-    let old = remote.get(&format!("/prompts/{id}/versions/{from}")).await?;
-    let new = remote.get(&format!("/prompts/{id}/versions/{to}")).await?;
-    let text = diff::unified(
-        &old["content"],
-        &new["content"],
-        &format!("{id}:{from}"),
-        &format!("{id}:{to}"),
-    );
-    if remote.json {
-        println!(
-            "{}",
-            json!({"prompt": id, "from": from, "to": to, "same": text.is_empty(), "diff": text})
-        );
-    } else if text.is_empty() {
-        println!("{id}:{from} and {id}:{to} are the same");
-    } else {
-        print!("{text}");
-    }
-    Ok(())
-}
-
 /// Reads a version's content. JSON is YAML, so one reader does for both.
-fn read_content(file: &Path) -> anyhow::Result<Value> {
+pub(super) fn read_content(file: &Path) -> anyhow::Result<Value> {
     let name = file.display();
     let mut text = String::new();
     if file == Path::new("-") {

@@ -67,6 +67,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 format!("{:.6}", item["cost_nanodollars"].as_f64().unwrap_or_default() / 1e9),
             ]
         });
+        if !remote.json {
+            let refusals = answer["refusals"].as_array().map_or(&[][..], Vec::as_slice);
+            for refused in refusals {
+                let [requests, code, endpoint] =
+                    ["requests", "error_code", "endpoint"].map(|name| text(&refused[name]));
+                println!("beside these: {requests} requests to {endpoint} refused in a flood ({code})");
+            }
+        }
         Ok(())
     })
 }

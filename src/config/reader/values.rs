@@ -137,6 +137,52 @@ impl Reader<'_> {
         }
     }
 
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        match self.take(key) {
+            None => default,
+            Some(DeValue::Boolean(flag)) => flag,
+            Some(other) => {
+                self.wrong_type(key, &other, "true or false");
+                default
+            }
+        }
+    }
+
+    /// A list of strings, without those that `check` refuses.
+    pub fn words(
+        &mut self,
+        key: &'static str,
+        most: usize,
+        mut check: impl FnMut(&str) -> Result<(), String>,
+    ) -> Vec<String> {
+        const WANTED: &str = "a list of strings such as [\"one\", \"two\"]";
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(DeValue::Array(items)) => items,
+            Some(other) => {
+                self.wrong_type(key, &other, WANTED);
+                return Vec::new();
+            }
+        };
+        if items.len() > most {
+            self.problem(key, format!("has {} entries, at most {most} are possible", items.len()));
+            return Vec::new();
+        }
+        let mut texts = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let DeValue::String(text) = item.get_ref() else {
+                self.wrong_type(key, item.get_ref(), WANTED);
+                continue;
+            };
+            match check(text) {
+                Ok(()) => texts.push(text.clone().into_owned()),
+                Err(message) => self.problem(key, format!("entry {}: {message}", index + 1)),
+            }
+        }
+        texts
+    }
+
     /// An amount of dollars, zero or more.
     pub fn dollars(&mut self, key: &'static str) -> Option<f64> {
         const MOST: f64 = 1e6;

@@ -5,8 +5,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{EventKind, Facts, Said, WireUsage, keep, owned};
-use crate::domain::json::{Text, as_str, string_into};
+use super::{EventKind, Facts, Kept, Said, WireUsage, owned};
+use crate::domain::json::{Text, as_str};
 use crate::domain::usage::Usage;
 
 /// The data of a stream's last event.
@@ -113,25 +113,25 @@ pub struct Assembly {
     pub facts: Facts,
     choices: Vec<Choice>,
     /// Bytes of text kept so far.
-    kept: usize,
+    pub(super) kept: usize,
     /// The most bytes of text kept; what comes after is counted as truncated.
-    limit: usize,
+    pub(super) limit: usize,
     pub truncated: bool,
     pub said: Said,
 }
 
 #[derive(Debug, Default)]
 struct Choice {
-    content: String,
-    refusal: String,
+    content: Kept,
+    refusal: Kept,
     tool_calls: Vec<ToolCall>,
 }
 
 #[derive(Debug, Default)]
 struct ToolCall {
-    id: String,
-    name: String,
-    arguments: String,
+    id: Kept,
+    name: Kept,
+    arguments: Kept,
 }
 
 /// The most choices and tool calls that are put together; providers allow fewer.
@@ -200,7 +200,7 @@ impl Assembly {
         for Text(text) in [&delta.content, &delta.refusal].into_iter().chain(parts).flatten() {
             self.said.text.add(text);
         }
-        if self.limit == 0 || !has_content || index >= MAX_PARTS {
+        if (self.limit == 0 && self.kept == 0) || !has_content || index >= MAX_PARTS {
             return has_content;
         }
         let Self {
@@ -210,9 +210,9 @@ impl Assembly {
             truncated,
             ..
         } = self;
-        let mut keep = |to: &mut String, text: Option<Text<'_>>| {
+        let mut keep = |to: &mut Kept, text: Option<Text<'_>>| {
             if let Some(Text(text)) = text {
-                *truncated |= !keep(to, &text, kept, *limit);
+                *truncated |= !to.push(&text, kept, *limit);
             }
         };
         let choice = slot(choices, index);
@@ -230,45 +230,45 @@ impl Assembly {
     }
 
     /// Returns the assembled message as JSON; an array of them if there are several choices; empty if nothing came.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub fn to_json(&self, unfinished: &dyn Fn(&str) -> String) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.kept + 64);
         match self.choices.as_slice() {
             [] => {}
-            [choice] => choice.write(&mut out),
-            choices => write_list(&mut out, choices, Choice::write),
+            [choice] => choice.write(&mut out, unfinished),
+            choices => write_list(&mut out, choices, |choice, out| choice.write(out, unfinished)),
         }
         out
     }
 }
 
 impl Choice {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut Vec<u8>, unfinished: &dyn Fn(&str) -> String) {
         out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
         if self.content.is_empty() && !self.tool_calls.is_empty() {
             out.extend_from_slice(b"null");
         } else {
-            string_into(out, &self.content);
+            self.content.write(out, unfinished);
         }
         if !self.refusal.is_empty() {
             out.extend_from_slice(b",\"refusal\":");
-            string_into(out, &self.refusal);
+            self.refusal.write(out, unfinished);
         }
         if !self.tool_calls.is_empty() {
             out.extend_from_slice(b",\"tool_calls\":");
-            write_list(out, &self.tool_calls, ToolCall::write);
+            write_list(out, &self.tool_calls, |call, out| call.write(out, unfinished));
         }
         out.push(b'}');
     }
 }
 
 impl ToolCall {
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut Vec<u8>, unfinished: &dyn Fn(&str) -> String) {
         out.extend_from_slice(b"{\"id\":");
-        string_into(out, &self.id);
+        self.id.write(out, unfinished);
         out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-        string_into(out, &self.name);
+        self.name.write(out, unfinished);
         out.extend_from_slice(b",\"arguments\":");
-        string_into(out, &self.arguments);
+        self.arguments.write(out, unfinished);
         out.extend_from_slice(b"}}");
     }
 }
@@ -356,7 +356,7 @@ mod tests {
         let usage = assembly.facts.usage.unwrap();
         assert_eq!((usage.input, usage.output, usage.total), (4, 2, 6));
         assert_eq!(
-            String::from_utf8(assembly.to_json()).unwrap(),
+            String::from_utf8(assembly.to_json(&str::to_owned)).unwrap(),
             r#"{"role":"assistant","content":"H\"é","tool_calls":[{"id":"t","type":"function","function":{"name":"f","arguments":"{}"}}]}"#
         );
     }
@@ -376,7 +376,7 @@ mod tests {
         }
         assert_eq!(assembly.said.text, TextSize::of("Héf{}"));
         assert_eq!(assembly.said.reasoning, TextSize::of("thinkmore"));
-        assert!(assembly.to_json().is_empty());
+        assert!(assembly.to_json(&str::to_owned).is_empty());
     }
 
     #[test]
@@ -385,6 +385,10 @@ mod tests {
         assembly.read(r#"{"choices":[{"index":0,"delta":{"content":"aéé"}}]}"#.as_bytes());
         assembly.read(r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#.as_bytes());
         assert!(assembly.truncated);
-        assert_eq!(assembly.to_json(), r#"{"role":"assistant","content":"aéx"}"#.as_bytes());
+        let marked = |text: &str| format!("{text}…");
+        assert_eq!(
+            String::from_utf8(assembly.to_json(&marked)).unwrap(),
+            r#"{"role":"assistant","content":"aé…"}"#
+        );
     }
 }

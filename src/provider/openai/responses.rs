@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 pub use shape::{input, parameter};
 
-use super::{EventKind, Facts, Said, WireUsage, keep, owned};
-use crate::domain::json::{Text, string_into};
+use super::{EventKind, Facts, Kept, Said, WireUsage, owned};
+use crate::domain::json::Text;
 
 #[derive(Debug, Deserialize)]
 struct Response<'a> {
@@ -66,9 +66,9 @@ pub struct Assembly {
     pub facts: Facts,
     /// The whole response, from the last event.
     last: Vec<u8>,
-    text: String,
-    kept: usize,
-    limit: usize,
+    text: Kept,
+    pub(super) kept: usize,
+    pub(super) limit: usize,
     pub truncated: bool,
     pub said: Said,
 }
@@ -123,7 +123,8 @@ impl Assembly {
                 }
                 // Of the many kinds of delta, text is what a record of a broken answer wants.
                 if let (true, Some(Text(delta))) = (kind == "response.output_text.delta", &event.delta) {
-                    self.truncated |= !keep(&mut self.text, delta, &mut self.kept, self.limit) && self.limit > 0;
+                    let kept_all = self.text.push(delta, &mut self.kept, self.limit);
+                    self.truncated |= !kept_all && (self.limit > 0 || self.kept > 0);
                 }
                 EventKind::Content
             }
@@ -146,12 +147,12 @@ impl Assembly {
     }
 
     /// Returns the response as its last event gave it, or what text came of one that broke off.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub fn to_json(&self, unfinished: &dyn Fn(&str) -> String) -> Vec<u8> {
         if !self.last.is_empty() || self.text.is_empty() {
             return self.last.clone();
         }
         let mut out = b"{\"role\":\"assistant\",\"content\":".to_vec();
-        string_into(&mut out, &self.text);
+        self.text.write(&mut out, unfinished);
         out.push(b'}');
         out
     }
@@ -208,11 +209,18 @@ mod tests {
         }
         assert_eq!(assembly.said.text.tokens(), TextSize::of("Hé{}").tokens());
         assert_eq!(assembly.facts.finish_reason, "");
-        assert_eq!(assembly.to_json(), r#"{"role":"assistant","content":"Hé"}"#.as_bytes());
+        assert_eq!(
+            assembly.to_json(&str::to_owned),
+            r#"{"role":"assistant","content":"Hé"}"#.as_bytes()
+        );
         let done = r#"{"type":"response.completed","response":{"id":"r","status":"completed","usage":{"input_tokens":1,"output_tokens":2}}}"#;
         assert_eq!(assembly.read(done.as_bytes()), EventKind::Done);
         assert_eq!(assembly.facts.usage.unwrap().total, 3);
-        assert!(assembly.to_json().starts_with(br#"{"id":"r","status":"completed""#));
+        assert!(
+            assembly
+                .to_json(&str::to_owned)
+                .starts_with(br#"{"id":"r","status":"completed""#)
+        );
         assert_eq!(
             assembly.read(br#"{"type":"response.failed","response":{"id":"r","status":"failed"}}"#),
             EventKind::Failed

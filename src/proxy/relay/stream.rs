@@ -74,6 +74,8 @@ enum Mode {
         /// An in-band error or a malformed event came by.
         failed: bool,
         finished: bool,
+        /// The most text that is kept.
+        limit: usize,
     },
     Opaque {
         /// The piece that waits for the next one, or for the record.
@@ -115,12 +117,11 @@ impl Relay {
         limits: Limits,
         withhold_usage: bool,
     ) -> Box<Self> {
-        let settings = &exchange.worker.settings;
-        let limit = match settings.capture {
-            crate::config::Capture::Full => settings.capture_max_field,
-            crate::config::Capture::Metadata => 0,
+        let limit = match exchange.keeps_content() {
+            true => exchange.hold_stream(),
+            false => 0,
         };
-        exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, limit)));
+        exchange.content.response = Captured::Stream(Box::new(Assembly::new(exchange.call.kind, 0)));
         // It may break off before its usage; until then the vocabulary is there.
         crate::tokenizer::prepare(&exchange.call.upstream_model);
         let mode = Mode::Events {
@@ -128,13 +129,14 @@ impl Relay {
             withhold_usage,
             failed: false,
             finished: false,
+            limit,
         };
         Self::new(exchange, upstream, limits, mode)
     }
 
     /// Relays an answer that is too large to hold, after its `beginning`.
     pub fn opaque(
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
         beginning: Bytes,
         upstream: UpstreamBody,
         limits: Limits,
@@ -145,7 +147,8 @@ impl Relay {
             last: Bytes::new(),
             status,
             kept: Vec::new(),
-            limit: exchange.worker.settings.capture_max_field,
+            // Also where none is recorded: tokens may have to be estimated from it.
+            limit: exchange.hold_stream(),
             tail: Vec::new(),
         };
         let mut relay = Self::new(exchange, upstream, limits, mode);
@@ -279,7 +282,8 @@ impl Relay {
                 ..
             } => {
                 exchange.content.response_bytes += data.len() as u64;
-                let room = *limit - kept.len();
+                let granted = exchange.content.draw(kept.len() + data.len(), *limit);
+                let room = granted.saturating_sub(kept.len());
                 kept.extend_from_slice(&data[..data.len().min(room)]);
                 tail.extend_from_slice(&data[data.len().saturating_sub(TAIL_BYTES)..]);
                 tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
@@ -293,6 +297,7 @@ impl Relay {
                 withhold_usage,
                 failed,
                 finished,
+                limit,
             } => {
                 let mut terminal = None;
                 let mut runs = Runs::new(data.clone(), ready);
@@ -302,7 +307,7 @@ impl Relay {
                     }
                     let bytes = match piece {
                         Piece::Opaque(bytes) => bytes,
-                        Piece::Event(event) => match read_event(exchange, &event) {
+                        Piece::Event(event) => match read_event(exchange, &event, *limit) {
                             EventKind::UsageOnly if *withhold_usage => return,
                             kind @ (EventKind::Done | EventKind::Failed) => {
                                 *failed |= kind == EventKind::Failed;
@@ -342,10 +347,15 @@ impl Relay {
                 let last = std::mem::take(last);
                 self.hold(last, false, Then::End);
             }
-            Mode::Events { splitter, failed, .. } => {
+            Mode::Events {
+                splitter,
+                failed,
+                limit,
+                ..
+            } => {
                 // Some compatible providers send a finish reason and no `[DONE]`, or leave out its blank line.
                 let tail = splitter.finish();
-                let done = !tail.is_empty() && read_event(&mut self.exchange, &tail) == EventKind::Done;
+                let done = !tail.is_empty() && read_event(&mut self.exchange, &tail, *limit) == EventKind::Done;
                 let failed = *failed;
                 if failed || done || !self.exchange.facts().finish_reason.is_empty() {
                     self.exchange.content.response_bytes += tail.len() as u64;
@@ -461,14 +471,20 @@ fn error_event(call: Call, error: &ApiError) -> Bytes {
     Bytes::from(format!("data: {}\n\n", error.to_json()))
 }
 
-/// Reads one event into the exchange.
-fn read_event(exchange: &mut Exchange, event: &[u8]) -> EventKind {
+/// Reads one event into the exchange, of whose text at most `limit` bytes are kept.
+fn read_event(exchange: &mut Exchange, event: &[u8], limit: usize) -> EventKind {
     let Some(data) = sse::data(event) else {
         return EventKind::Other;
     };
+    let kept = match &exchange.content.response {
+        Captured::Stream(assembly) => assembly.kept(),
+        _ => return EventKind::Other,
+    };
+    let granted = exchange.content.draw(kept + data.len(), limit);
     let Captured::Stream(assembly) = &mut exchange.content.response else {
         return EventKind::Other;
     };
+    assembly.set_limit(granted);
     let kind = assembly.read(&data);
     if kind == EventKind::Content && exchange.times.first_token.is_none() {
         exchange.times.first_token = Some(exchange.started.elapsed());

@@ -86,8 +86,8 @@ async fn deploy_to_a_protected_environment_needs_approval_and_rollback_does_not(
     match registry.deploy("a", "production", all_on(3), None, ADA).await {
         Err(RegistryError::ApprovalRequired { change }) => assert_eq!(
             *change,
-            json!({"prompt": "a", "environment": "production", "message": "why",
-                "split": [{"variant": "control", "version": 3, "weight": 100.0}]})
+            json!({"environment": "production", "message": "why", "deployments": [
+                {"prompt": "a", "split": [{"variant": "control", "version": 3, "weight": 100.0}]}]})
         ),
         other => panic!("{other:?}"),
     }

@@ -5,6 +5,7 @@ fn new(id: &str) -> NewPrompt {
         id: id.to_owned(),
         description: format!("about {id}"),
         tags: vec!["x".to_owned()],
+        owner: String::new(),
     }
 }
 
@@ -66,19 +67,23 @@ async fn list_prompts_pages_and_filters() {
     registry.version_of("b", "hello").await;
     registry.deploy("b", "staging", all_on(1), None, ADA).await.unwrap();
     let page = PageOf { limit: 3, cursor: None };
-    let first = registry.list_prompts(None, page).await.unwrap();
-    let ids: Vec<&str> = first.items.iter().map(|p| p.id.as_str()).collect();
+    let first = registry.list_prompts(PromptFilter::default(), page).await.unwrap();
+    let ids: Vec<&str> = first.items.iter().map(|item| item.prompt.id.as_str()).collect();
     assert_eq!(ids, ["a", "b", "c_d"]);
-    assert_eq!(first.items[1].live[0].split, all_on(1));
+    assert_eq!(first.items[1].prompt.live[0].split, all_on(1));
     let cursor = first.next_cursor.unwrap();
     let page = PageOf {
         limit: 3,
         cursor: Some(&cursor),
     };
-    let rest = registry.list_prompts(None, page).await.unwrap();
+    let rest = registry.list_prompts(PromptFilter::default(), page).await.unwrap();
     assert_eq!((rest.items.len(), rest.next_cursor), (1, None));
     for (query, expected) in [("C_D", 1), ("about c", 2), ("%", 0), ("\\", 0), ("", 4)] {
-        let found = registry.list_prompts(Some(query), FIRST).await.unwrap();
+        let filter = PromptFilter {
+            query: Some(query),
+            ..PromptFilter::default()
+        };
+        let found = registry.list_prompts(filter, FIRST).await.unwrap();
         assert_eq!(found.items.len(), expected, "{query}");
     }
 }
@@ -121,7 +126,7 @@ async fn delta_has_what_changed_and_nothing_else() {
     assert_eq!(versions, [2, 3]);
     assert_eq!(
         Some(&production.contents[1].1),
-        registry.content("a", 3).await.unwrap().as_ref()
+        registry.content(&prompt.uid, 3).await.unwrap().as_ref()
     );
 
     let all = registry.changes_since(0).await.unwrap();

@@ -24,7 +24,9 @@ fn state(id: &str, aliases: &[&str], deployment: u32, version: u32, text: &str) 
         contents: vec![(version, content(text))],
     };
     PromptState {
+        uid: format!("prm_{id}"),
         id: id.into(),
+        salt_id: id.into(),
         aliases: aliases.iter().map(|alias| alias.to_string()).collect(),
         latest_version: version,
         live: vec![live],
@@ -39,6 +41,7 @@ fn delta(generation: u64, prompts: Vec<PromptState>) -> Delta {
             name: "production".into(),
             protected: false,
         }],
+        retired_names: Vec::new(),
         prompts,
         keys: Vec::new(),
     }
@@ -73,10 +76,9 @@ fn alias_resolves_moves_and_disappears() {
         vec![state("a", &["old", "x y"], 1, 1, "x"), state("b", &[], 1, 1, "y")],
     ));
     assert_eq!(&*first.prompt("x y").unwrap().id, "a");
-    let second = first.with(delta(
-        2,
-        vec![state("b", &["old"], 1, 1, "y"), state("a", &[], 1, 1, "x")],
-    ));
+    let mut moved = delta(2, vec![state("b", &["old"], 1, 1, "y"), state("a", &[], 1, 1, "x")]);
+    moved.retired_names = vec!["old".into(), "x y".into()];
+    let second = first.with(moved);
     assert_eq!(&*second.prompt("old").unwrap().id, "b");
     assert!(second.prompt("x y").is_none());
 }
@@ -89,4 +91,28 @@ fn version_that_does_not_compile_breaks_only_its_prompt() {
     ));
     assert!(table.prompt("a").unwrap().live[0].arms[0].compiled.is_err());
     assert!(table.prompt("b").unwrap().live[0].arms[0].compiled.is_ok());
+}
+
+/// A rename, the loss of the old name, and a new prompt of that name, all seen at once.
+#[test]
+fn renamed_prompt_keeps_versions_and_salt_and_shares_none_with_its_successor() {
+    let first = empty().with(delta(1, vec![state("a", &["x"], 1, 1, "x")]));
+    let mut renamed = state("b", &["x"], 1, 1, "x");
+    (renamed.uid, renamed.salt_id) = ("prm_a".into(), "a".into());
+    let mut successor = state("a", &[], 1, 1, "another");
+    successor.uid = "prm_2".into();
+    let mut change = delta(4, vec![renamed, successor]);
+    change.retired_names = vec!["a".into()];
+    let second = first.with(change);
+
+    let live = |snapshot: &Snapshot, name: &str| Arc::clone(&snapshot.prompt(name).unwrap().live[0]);
+    assert!(Arc::ptr_eq(&live(&first, "a"), &live(&second, "b")));
+    assert!(Arc::ptr_eq(&live(&second, "x"), &live(&second, "b")));
+    assert_eq!(&*live(&second, "b").salt, "a@production");
+    assert!(!Arc::ptr_eq(&live(&first, "a"), &live(&second, "a")));
+    assert_eq!(&*second.prompt("x").unwrap().id, "b");
+
+    let mut gone = delta(5, Vec::new());
+    gone.retired_names = vec!["x".into()];
+    assert!(second.with(gone).prompt("x").is_none());
 }

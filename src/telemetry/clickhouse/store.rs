@@ -32,9 +32,11 @@ const SKEW_MICROS: i64 = 2_000_000;
 /// A database of a ClickHouse server, or of several that show the same.
 #[derive(Debug, Clone)]
 pub struct ClickHouseStore {
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
     /// The one that answered last.
     last_good: Arc<AtomicUsize>,
+    /// The cluster that the tables are on, if they are on one.
+    pub(super) cluster: Option<String>,
 }
 
 impl ClickHouseStore {
@@ -49,6 +51,7 @@ impl ClickHouseStore {
         Self {
             clients: server.urls.iter().map(client).collect(),
             last_good: Arc::default(),
+            cluster: server.cluster.clone(),
         }
     }
 
@@ -184,7 +187,7 @@ impl ClickHouseStore {
     }
 
     /// Reads each row of an answer.
-    async fn rows<T>(
+    pub(super) async fn rows<T>(
         &self,
         sql: Sql,
         one: impl Fn(&mut Reader<'_>) -> Result<T, DecodeError>,

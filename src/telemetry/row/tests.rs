@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::exchange::ExchangeRecord;
 
 /// What a generated record borrows from.
 #[derive(Debug)]

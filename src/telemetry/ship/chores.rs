@@ -129,6 +129,7 @@ impl Shipper {
         };
         decoded.batch.token = format!("resend/{}", decoded.batch.token);
         let split = split(&mut self.sink, &decoded.batch).await?;
+        self.stats.note_stored(decoded.batch.oldest());
         let mut dead = split.dead;
         dead.append(&mut decoded.unknown);
         self.bury_rows(&decoded.header, &dead).await?;

@@ -1,6 +1,6 @@
 //! Reads the SQLite sink's file, over a few read-only connections that are opened when first needed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -22,6 +22,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
+    /// For erasing, which opens it for writing.
+    pub(super) path: PathBuf,
 }
 
 impl SqliteStore {
@@ -30,7 +32,10 @@ impl SqliteStore {
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(connect_options(path).read_only(true));
-        Self { pool }
+        Self {
+            pool,
+            path: path.to_path_buf(),
+        }
     }
 
     pub async fn exchanges(

@@ -33,11 +33,15 @@ pub struct Process {
 impl Process {
     /// Starts it with the configuration `gateway.toml` of a folder, and returns once it serves.
     pub fn serve(folder: &Path) -> Self {
+        Self::serve_with(folder, |_| {})
+    }
+
+    /// The same, with a command that `change` has changed.
+    pub fn serve_with(folder: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let config: PathBuf = folder.join("gateway.toml");
-        let mut child = promptgate(&["serve", "--config", config.to_str().unwrap()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut command = promptgate(&["serve", "--config", config.to_str().unwrap()]);
+        change(&mut command);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address = |label: &str| {
             let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with(label)));
