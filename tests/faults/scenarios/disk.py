@@ -17,6 +17,7 @@ HEADER_BYTES, FRAME_HEAD_BYTES = 4096, 12
 NOBODY = 65534
 #: Small, since records without content, which is left out from 80 % on, take long to fill anything.
 DISK_MIB, CAP_MIB = 10, 4
+FEW = 200
 
 
 def run(stage, report, short):
@@ -120,8 +121,8 @@ def drops(stage, report, name, gateway, first, count):
     report.equal(f"{name}: /readyz", gateway.ready(), 200)
     report.check(gateway.metric("promptgate_spool_level") > 0, f"{name}: promptgate_spool_level is 0")
     dropped, lost = gateway.records("spool", "dropped_full"), gateway.records("spool", "lost")
-    report.equal(f"{name}: lost, and dropped because it is full", lost, dropped)
-    report.check(dropped > 0, f"{name}: nothing was dropped")
+    # On a disk some may also be lost to a write that fails, before the room is measured again.
+    report.check(0 < dropped <= lost, f"{name}: {dropped} dropped because it is full, {lost} lost")
     empty_again(stage, gateway)
 
     def records():
@@ -132,7 +133,8 @@ def drops(stage, report, name, gateway, first, count):
     # Each worker looks again within a second.
     until("all records are kept again", records, 10, 0.2)
     lost = gateway.records("spool", "lost")
-    loads.append(send(gateway, mix(gateway.key), count))
+    # Not so many that they fill it again before they are shipped.
+    loads.append(send(gateway, mix(gateway.key), FEW))
     report.equal(f"{name}: lost once there is room again", gateway.records("spool", "lost") - lost, 0)
     shed = gateway.records("spool", "shed")
     report.check(shed > 0, f"{name}: no content was left out from 80 % on")
@@ -178,7 +180,7 @@ def full_reject(stage, report, name, count):
 
     # Each worker looks again within a second.
     until("all requests are admitted again", admits, 10, 0.2)
-    loads.append(send(gateway, mix(gateway.key), count))
+    loads.append(send(gateway, mix(gateway.key), FEW))
     report.equal(f"{name}: refused once there is room again", loads[-1].statuses[503], 0)
     sent = sum(load.sent for load in loads)
     answered, refused = sum(len(load.complete) for load in loads), sum(load.statuses[503] for load in loads)
