@@ -77,7 +77,7 @@ async fn cluster_takes_batches_locally_and_is_read_as_one() {
     assert!(database.schema().plan().await.unwrap().is_empty());
 
     // What an earlier process may have sent is asked for through the Distributed table.
-    let mut sink = ClickHouseSink::new(&database.server, "node-1", false);
+    let mut sink = ClickHouseSink::new(&database.server, "node-1", false).with_memory(-1);
     let sent = rows(0..300);
     let in_doubt = Batch {
         doubt_since: Some(0),

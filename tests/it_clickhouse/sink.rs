@@ -113,7 +113,7 @@ async fn refusals_alone_are_a_batch_and_read_alike_in_both_stores() {
     };
     let path = folder.path().join("telemetry.db");
     let mut sqlite = SqliteSink::open(&sqlite(&path), false).await.unwrap();
-    let mut clickhouse = ClickHouseSink::new(&database.server, "node-1", false);
+    let mut clickhouse = ClickHouseSink::new(&database.server, "node-1", false).with_memory(-1);
     for _ in 0..2 {
         sqlite.store(&batch).await.unwrap();
         clickhouse.store(&batch).await.unwrap();
@@ -172,7 +172,7 @@ async fn rows_of_schema_1_are_stored_under_their_token_with_the_columns_they_hav
 #[tokio::test]
 async fn batch_long_in_doubt_is_asked_for_and_only_missing_days_are_sent() {
     let database = Database::new();
-    let mut sink = ClickHouseSink::new(&database.server, "node-1", false);
+    let mut sink = ClickHouseSink::new(&database.server, "node-1", false).with_memory(-1);
     // Two days, the second in between as well: the times of a segment are not sorted.
     let rows = rows((0..40).map(|i| if i % 3 == 0 { DAY + i } else { i }));
     let in_doubt = |token: &str| Batch {
