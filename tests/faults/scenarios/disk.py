@@ -107,10 +107,15 @@ def fill(stage, gateway, loads):
             raise Failed("the spool did not fill up")
 
 
-def empty_again(stage, gateway):
+def empty_again(stage, gateway, loads):
+    """Brings ClickHouse back, and sends a little until there is room: that a file can be made again, a record finds out."""
     stage.clickhouse.fault(down=False)
-    until("there is room again", lambda: gateway.metric("promptgate_spool_level") == 0 and
-          gateway.metric("promptgate_spool_bytes") < 1 << 20, 90, 0.2)
+
+    def has_room():
+        loads.append(send(gateway, mix(gateway.key), 4, 2))
+        return gateway.metric("promptgate_spool_level") == 0 and gateway.metric("promptgate_spool_bytes") < 1 << 20
+
+    until("there is room again", has_room, 120, 0.5)
 
 
 def drops(stage, report, name, gateway, first, count):
@@ -123,7 +128,7 @@ def drops(stage, report, name, gateway, first, count):
     dropped, lost = gateway.records("spool", "dropped_full"), gateway.records("spool", "lost")
     # On a disk some may also be lost to a write that fails, before the room is measured again.
     report.check(0 < dropped <= lost, f"{name}: {dropped} dropped because it is full, {lost} lost")
-    empty_again(stage, gateway)
+    empty_again(stage, gateway, loads)
 
     def records():
         before = gateway.records("spool", "lost")
@@ -172,7 +177,7 @@ def full_reject(stage, report, name, count):
     report.equal(f"{name}: lost", gateway.records("spool", "lost"), 0)
     report.equal(f"{name}: forwarded to the provider", forwarded, sum(len(load.complete) for load in loads))
     report.equal(f"{name}: /readyz", gateway.ready(), 200)
-    empty_again(stage, gateway)
+    empty_again(stage, gateway, loads)
 
     def admits():
         loads.append(send(gateway, mix(gateway.key), 64))
