@@ -186,7 +186,9 @@ impl Pool {
             let spares = shelf.spares.len();
             drop(shelf);
             self.room.measure(spares as u64 * self.segment_bytes);
-            let created = (spares < self.ready).then(|| self.create());
+            // Also to find out whether files can be created again.
+            let wanted = spares < self.ready || (spares < self.limit && self.room.is_broken());
+            let created = wanted.then(|| self.create());
             shelf = self.shelf();
             match created {
                 Some(Ok(spare)) => {
@@ -194,8 +196,12 @@ impl Pool {
                     shelf.spares.push(spare);
                     continue;
                 }
-                // The next segment finds out whether it can be created.
-                None => {}
+                // With all the spares there may be, the next segment finds out whether it can be begun.
+                None => {
+                    if spares >= self.limit {
+                        self.room.set_broken(false);
+                    }
+                }
                 Some(Err(error)) => {
                     // With a spare at hand records can still be kept.
                     self.room.set_broken(shelf.spares.is_empty());

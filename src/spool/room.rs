@@ -125,6 +125,11 @@ impl Room {
         self.broken.store(broken, Relaxed);
     }
 
+    /// Whether no file could be created or written, the last time that was tried.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
     /// Bytes of records in the spool now.
     pub fn used(&self) -> u64 {
         self.stats.unshipped_bytes()

@@ -149,12 +149,24 @@ impl Writer {
 
     /// How full the spool is.
     pub fn level(&self) -> Level {
-        self.core.shared.room.level(self.core.used())
+        let room = &self.core.shared.room;
+        match room.level(self.core.used()) {
+            Level::Plenty => Level::Plenty,
+            // It may have become better since the last flush.
+            _ => {
+                self.refresh();
+                room.level(self.core.used())
+            }
+        }
     }
 
     /// Promises room to a record that will be appended; None if there is none.
     pub fn reserve(&self, bytes: u64) -> Option<Reservation> {
-        self.core.shared.room.reserve(self.core.used(), bytes)
+        let room = &self.core.shared.room;
+        room.reserve(self.core.used(), bytes).or_else(|| {
+            self.refresh();
+            room.reserve(self.core.used(), bytes)
+        })
     }
 
     /// Takes over how full the spool has become by others; call it now and then.
@@ -331,9 +343,15 @@ impl Core {
         let whole = batch.whole;
         batch.bytes.truncate(whole);
         let len = push_frame(&mut batch.bytes, kind, max, encode).map_err(Refused::TooLarge)?;
-        let used = self.used.get() + whole as u64;
         let room = &self.shared.room;
-        let fits = room.fits(used, len as u64) || (aggregate && room.fits_headroom(used));
+        let fits = || {
+            let used = self.used.get() + whole as u64;
+            room.fits(used, len as u64) || (aggregate && room.fits_headroom(used))
+        };
+        let fits = fits() || {
+            self.used.set(self.shared.stats.unshipped_bytes());
+            fits()
+        };
         if !fits {
             batch.bytes.truncate(whole);
             return Err(Refused::Full);
