@@ -80,21 +80,6 @@ CREATE TABLE feedback (
 
 CREATE INDEX feedback_by_exchange ON feedback (exchange_id);
 
--- Requests refused in a flood, counted together.
-CREATE TABLE refusals (
-    refusals_id BLOB NOT NULL PRIMARY KEY,
-    since INTEGER NOT NULL,
-    until INTEGER NOT NULL,
-    node TEXT NOT NULL,
-    key_id TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    error_code TEXT NOT NULL,
-    status_code INTEGER NOT NULL,
-    requests INTEGER NOT NULL
-);
-
-CREATE INDEX refusals_by_time ON refusals (since);
-
 -- One row for each spool segment stored, in the transaction that stored its rows: a segment offered again is skipped.
 CREATE TABLE batches (
     token TEXT NOT NULL PRIMARY KEY,

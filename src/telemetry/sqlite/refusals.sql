@@ -1,7 +1,4 @@
--- From schema version 1 to 2. The new column comes behind the bodies here: that costs reading their overflow pages, and
--- nothing else.
-ALTER TABLE exchanges ADD COLUMN capture TEXT NOT NULL DEFAULT 'full';
-
+-- Requests refused in a flood, counted together.
 CREATE TABLE refusals (
     refusals_id BLOB NOT NULL PRIMARY KEY,
     since INTEGER NOT NULL,
