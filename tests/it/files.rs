@@ -232,7 +232,7 @@ async fn edited_files_are_reviewed_applied_and_proposed_where_protected() {
     std::fs::write(dir.join("worse.yaml"), "tags: [\n").unwrap();
     let (code, text) = read(&gateway, &["prompt", "apply", at]);
     assert!(
-        code == 1 && text.contains("bad.yaml:4:") && text.contains("worse.yaml:2:"),
+        code == 1 && text.contains("bad.yaml:4:") && text.contains("worse.yaml:1:"),
         "{code} {text}"
     );
     assert!(text.contains("2 problem(s)"), "{text}");
