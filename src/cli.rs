@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod dead_letters;
 mod demo;
+mod dump;
 mod migrate;
 mod mock_provider;
 mod prices;
@@ -34,6 +35,10 @@ enum Command {
     Prices(prices::Args),
     /// Bring ClickHouse's tables to this build's schema (the gateway does so itself when it starts)
     Migrate(migrate::Args),
+    /// Write everything in the registry into one file
+    Export(dump::ExportArgs),
+    /// Read what export wrote into an empty registry
+    Restore(dump::RestoreArgs),
     /// Look into, resend or drop records that could not be stored
     DeadLetters(dead_letters::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
@@ -89,6 +94,8 @@ pub fn run() -> anyhow::Result<()> {
         Command::Check(args) => check::run(&args),
         Command::Prices(args) => prices::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Export(args) => dump::export(&args),
+        Command::Restore(args) => dump::restore(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),

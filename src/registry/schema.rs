@@ -60,6 +60,9 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+/// The number of the last migration: what rows look like.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
 async fn applied(sql: &mut SqliteConnection) -> Result<i64, RegistryError> {
     let (applied,): (i64,) = sqlx::query_as("SELECT COALESCE(MAX(number), 0) FROM migrations")
         .fetch_one(sql)

@@ -3,6 +3,7 @@
 mod audit;
 mod deployments;
 mod drafts;
+mod dump;
 mod environments;
 mod golive;
 mod keys;
