@@ -14,6 +14,7 @@
 //! | [`mock_provider`] | a stand-in provider for tests, benchmarks and the demo |
 //! | [`snapshot`] | the compiled table that requests read, and its atomic swap |
 //! | [`telemetry`] | exchange records: encoding, capture, shipping to a sink |
+//! | [`import`] | other systems' exports into prompts of ours: pure |
 //! | [`registry`] | durable prompts, versions, deployments, keys (SQLite) |
 //! | [`upstream`] | connections to providers: pool, TLS, timeouts |
 //! | [`provider`] | what each provider kind speaks: paths, credentials, usage |
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod files;
+pub mod import;
 pub mod metrics;
 pub mod mock_provider;
 pub mod provider;

@@ -11,6 +11,7 @@ pub mod environments;
 pub mod erase;
 pub mod exchanges;
 mod files;
+pub mod import;
 pub mod keys;
 mod library;
 pub mod moves;

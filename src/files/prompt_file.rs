@@ -32,7 +32,7 @@ use crate::domain::split::{Arm, upper_bounds};
 const FIELDS: [&str; 6] = ["description", "owner", "tags", "aliases", "deployments", "versions"];
 
 /// The most versions of one file.
-const MAX_VERSIONS: usize = 100;
+const MAX_VERSIONS: usize = 1000;
 
 /// The variant of a split that is one version for everybody.
 pub const ONLY_VARIANT: &str = "control";

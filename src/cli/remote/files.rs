@@ -3,9 +3,9 @@
 //! What files say and how they differ from the registry is decided in [`crate::files`]; here is only the way to and from the disk
 //! and the control plane.
 
-mod apply;
-mod fetch;
-mod folder;
+pub(super) mod apply;
+pub(super) mod fetch;
+pub(super) mod folder;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Value, json};
+
+use apply::Applied;
 
 use super::{Server, block_on};
 use crate::cli::Differences;
@@ -244,5 +246,11 @@ async fn show(wanted: &Wanted, check: bool) -> anyhow::Result<()> {
 async fn apply(wanted: &Wanted, message: &str) -> anyhow::Result<()> {
     let mut remote = wanted.server.connect()?;
     let plan = wanted.plan(&mut remote).await?;
-    apply::apply(&mut remote, &plan, message).await
+    let Applied { done, result } = apply::apply(&mut remote, &plan, message, &|_, _| None).await;
+    if remote.json {
+        println!("{}", json!({"done": done, "complete": result.is_ok()}));
+    } else if result.is_ok() && done.is_empty() {
+        println!("nothing to do: the registry is as the files say");
+    }
+    result
 }

@@ -14,25 +14,33 @@ use crate::files::plan::{Action, Plan, PlannedDeployment, PromptPlan};
 /// The most prompts of one change, and fewer than one call may deploy together.
 const MAX_TOGETHER: usize = 50;
 
-pub async fn apply(remote: &mut Remote, plan: &Plan, message: &str) -> anyhow::Result<()> {
+/// What was done, and what stopped it.
+pub struct Applied {
+    pub done: Vec<Value>,
+    pub result: anyhow::Result<()>,
+}
+
+/// Carries out a plan. `message_of` gives the message of a new version of a prompt by its name in the file, if it has its own.
+pub async fn apply(
+    remote: &mut Remote,
+    plan: &Plan,
+    message: &str,
+    message_of: &dyn Fn(&str, &str) -> Option<String>,
+) -> Applied {
     let mut run = Run {
         remote,
         message,
+        message_of,
         done: Vec::new(),
     };
     let result = run.all(plan).await;
-    let (as_json, done) = (run.remote.json, run.done);
-    if as_json {
-        println!("{}", json!({"done": done, "complete": result.is_ok()}));
-    } else if result.is_ok() && done.is_empty() {
-        println!("nothing to do: the registry is as the files say");
-    }
-    result
+    Applied { done: run.done, result }
 }
 
 struct Run<'a> {
     remote: &'a mut Remote,
     message: &'a str,
+    message_of: &'a dyn Fn(&str, &str) -> Option<String>,
     done: Vec<Value>,
 }
 
@@ -127,7 +135,9 @@ impl Run<'_> {
     async fn versions(&mut self, todo: &PromptPlan) -> anyhow::Result<()> {
         let path = format!("/prompts/{}/versions", encode(&todo.id));
         for version in &todo.versions {
-            let body = json!({"content": version.source, "message": self.message});
+            let message = (self.message_of)(&todo.id, &version.name);
+            let message = message.unwrap_or_else(|| self.message.to_owned());
+            let body = json!({"content": version.source, "message": message});
             let stored = self.remote.send(Method::POST, &path, &body).await?;
             let number = &stored["version"];
             let said = format!("stored {}:{number} ({})", todo.id, version.name);
