@@ -45,6 +45,8 @@ enum Command {
     Demo(demo::Args),
     /// Create, store, find, show, compare, rename and archive prompts; keep them as files
     Prompt(remote::prompt::Args),
+    /// Bring in prompts from another system's export
+    Import(remote::import::Args),
     /// Make a version or a split live
     Deploy(remote::deploy::DeployArgs),
     /// Make several prompts live in one change
@@ -99,6 +101,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Prompt(args) => remote::prompt::run(args),
+        Command::Import(args) => remote::import::run(&args),
         Command::Deploy(args) => remote::deploy::deploy(args),
         Command::DeployTogether(args) => remote::moves::together(args),
         Command::Promote(args) => remote::moves::promote(args),

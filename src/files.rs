@@ -11,11 +11,12 @@
 //! | [`node`] | YAML in, with lines and columns |
 //! | [`state`] | what a registry has, as far as files are concerned, and the file it amounts to |
 //! | [`effective`] | what a text becomes with its partials, before the registry makes it so |
-//! | [`plan`] | what would have to change, and [`written`], how a person reads that |
+//! | [`planner`] | what would have to change: [`plan`], and [`written`], how a person reads that |
 
 pub mod effective;
 pub mod node;
 pub mod plan;
+pub mod planner;
 pub mod prompt_file;
 pub mod state;
 pub mod written;

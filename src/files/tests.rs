@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::node::Node;
-use super::plan::{Action, Options, Plan, Problem, plan};
+use super::plan::{Action, Options, Plan};
+use super::planner::{Problem, plan};
 use super::prompt_file::{PromptFile, ReadFile};
 use super::state::{LiveSplit, PromptState, State, VersionState};
 use super::yaml;

@@ -225,12 +225,13 @@ impl Converter<'_> {
                 };
                 self.piece(Piece::Media(url), inside)
             }
-            ["json", value, ..] => {
-                self.notes.push(format!(
-                    "{{{{{inside}}}}}: there is no JSON in templates here, the value is written as Python does"
-                ));
+            ["json", value, rest @ ..] => {
+                if !rest.is_empty() {
+                    self.notes
+                        .push(format!("{{{{{inside}}}}}: {} is left out", rest.join(" ")));
+                }
                 let value = self.path(value);
-                self.template.expression(&value);
+                self.template.expression(&format!("{value}|tojson"));
                 Ok(())
             }
             [value] => {

@@ -23,7 +23,7 @@ fn rendered(text: &str, values: Value) -> String {
     let mut engine = minijinja::Environment::new();
     engine.set_undefined_behavior(minijinja::UndefinedBehavior::SemiStrict);
     engine
-        .render_str(text, minijinja::Value::from_serialize(values))
+        .render_str(text, minijinja::value::Serde(values))
         .unwrap_or_else(|why| panic!("{why}: {text}"))
 }
 
@@ -143,7 +143,7 @@ const PROMPTLAYER: &str = r#"{"has_next": false, "items": [
   {"id": 18, "prompt_name": "Poet", "version": 1, "prompt_template": {"type": "completion", "template_format": "jinja2",
    "content": [{"type": "text", "text": "{% if topic %}@@@tone@@@ {{ topic }}{% endif %}"}], "input_variables": ["topic"]}},
   {"id": 19, "prompt_name": "broken", "version": 1, "prompt_template": {"type": "completion", "template_format": "jinja2",
-   "content": [{"type": "text", "text": "{{ x|tojson }}"}]}}
+   "content": [{"type": "text", "text": "{{ x|shout }}"}]}}
 ], "page": 1}"#;
 
 #[test]
@@ -174,7 +174,7 @@ fn promptlayer_templates_are_carried_in_both_formats() {
     );
     let broken = prompt(&imported, "broken");
     assert!(
-        broken.versions.is_empty() && broken.notes[0].contains("tojson"),
+        broken.versions.is_empty() && broken.notes[0].contains("shout"),
         "{:?}",
         broken.notes
     );
@@ -467,6 +467,7 @@ fn handlebars_means_the_same_as_jinja() {
         ("a\n  {{#if who}}\n  b\n  {{/if}}\nc", "a\n  b\nc"),
         ("\\{{who}} {{!-- no }} --}}{% raw %} {#", "{{who}} {% raw %} {#"),
         ("{{user.tags.0}}", "x"),
+        ("{{json user}}", "{\"name\":\"Ada\",\"tags\":[\"x\",\"y\"]}"),
     ] {
         let mut notes = Vec::new();
         let pieces = convert(source, prompt_id, &mut notes).unwrap_or_else(|why| panic!("{why}: {source}"));
@@ -488,6 +489,6 @@ fn handlebars_means_the_same_as_jinja() {
         assert!(convert(bad, prompt_id, &mut Vec::new()).is_err(), "{bad}");
     }
     let mut notes = Vec::new();
-    convert("{{shout a}} {{json a}} {{>p x=1}}", prompt_id, &mut notes).unwrap();
+    convert("{{shout a}} {{json a indent=2}} {{>p x=1}}", prompt_id, &mut notes).unwrap();
     assert_eq!(notes.len(), 3, "{notes:?}");
 }

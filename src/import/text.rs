@@ -104,8 +104,9 @@ pub fn mustache(text: &str, notes: &mut Vec<String>) -> String {
             if inside.starts_with(['#', '^', '/', '>', '!']) {
                 notes.push(format!("{{{{{inside}}}}} is no variable and stays as text"));
             }
-            template.literal("{{");
-            rest = &rest[open + 2..];
+            // The variable may begin at the next brace: {{{name}}} is a brace, a variable and a brace.
+            template.literal("{");
+            rest = &rest[open + 1..];
             continue;
         }
         template.expression(&name(inside, notes));

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::commands::{file, read, run};
-use crate::support::{Mock, Process, config_text};
+use crate::support::{Mock, Process, config_text, promptgate};
 
 const TONE: &str = "messages: [{role: user, content: \"Be kind.\\nBe brief.\\n\"}]\n";
 const GREET: &str = "
@@ -236,4 +236,107 @@ async fn edited_files_are_reviewed_applied_and_proposed_where_protected() {
         "{code} {text}"
     );
     assert!(text.contains("2 problem(s)"), "{text}");
+}
+
+const LANGFUSE: &str = r#"[
+  {"name": "Movie Critic", "type": "text", "prompt": "Do you like {{movie}}?", "version": 1, "labels": [], "tags": ["movies"], "config": {}},
+  {"name": "Movie Critic", "type": "text", "prompt": "As a critic, do you like {{movie}}?", "version": 2, "labels": ["production"],
+   "tags": ["movies"], "config": {"model": "mock-model", "langs": ["en"]}, "commitMessage": "in a role"},
+  {"name": "broken", "type": "text", "prompt": "@@@langfusePrompt:name=nobody|label=production@@@", "version": 1, "labels": [], "tags": []}
+]"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn export_of_another_system_is_imported_and_callers_work_unchanged() {
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    let gateway = gateway(&folder.path().join("one"), &mock).await;
+    let export = file(folder.path(), "langfuse.json", LANGFUSE);
+    let args = ["import", "langfuse", &export, "--deploy", "production=production"];
+    let (code, text) = read(&gateway, &[&args[..], &["--dry-run"]].concat());
+    assert!(
+        code == 0 && text.contains("+ movie-critic (new)") && text.contains("config.langs"),
+        "{code} {text}"
+    );
+    let (code, text) = read(&gateway, &args);
+    assert!(
+        code == 0 && text.contains("live: movie-critic in production is control=2:100"),
+        "{code} {text}"
+    );
+    assert!(
+        text.contains("broken (broken)") && text.contains("the partial \"nobody\" does not exist"),
+        "{text}"
+    );
+    let versions = run(&gateway, &["prompt", "show", "movie-critic"])["versions"].clone();
+    assert_eq!(
+        (&versions[0]["message"], &versions[1]["message"]),
+        (&json!("in a role"), &json!("imported"))
+    );
+    let (code, text) = read(&gateway, &args);
+    assert!(code == 0 && text.contains("nothing to do"), "{code} {text}");
+
+    let key = gateway.new_key().await;
+    let body = json!({"prompt": {"id": "Movie Critic", "variables": {"movie": "Dune"}}});
+    let http = reqwest::Client::new();
+    let answer = http
+        .post(format!("http://{}/v1/chat/completions", gateway.data))
+        .bearer_auth(key)
+        .json(&body);
+    let answer = answer.send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-promptgate-prompt"]),
+        (200, &"movie-critic".parse().unwrap())
+    );
+
+    let dir = folder.path().join("files");
+    let at = dir.to_str().unwrap();
+    run(&gateway, &["import", "langfuse", &export, "--dir", at]);
+    assert!(
+        tree(&dir)["movie-critic.yaml"].contains("aliases: [Movie Critic]"),
+        "{:?}",
+        tree(&dir)
+    );
+    let (code, text) = read(&gateway, &["import", "langfuse", &file(folder.path(), "x.json", "{}")]);
+    assert!(
+        code == 1 && text.contains("there is no prompt in the export"),
+        "{code} {text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registry_is_exported_while_it_serves_and_restored_into_another_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let (mock, folder) = (Mock::start(), tempfile::tempdir().unwrap());
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let first = gateway(&one, &mock).await;
+    fill(&first, folder.path());
+    let url = |folder: &Path| format!("sqlite:{}", folder.join("registry.db").display());
+    let export = |from: &Path, to: &Path| {
+        let output = promptgate(&["export", to.to_str().unwrap(), "--registry", &url(from)])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (a, b) = (folder.path().join("a.jsonl"), folder.path().join("b.jsonl"));
+    export(&one, &a);
+    assert_eq!(std::fs::metadata(&a).unwrap().permissions().mode() & 0o777, 0o600);
+    let restore = |to: &Path| {
+        promptgate(&["restore", a.to_str().unwrap(), "--registry", &url(to)])
+            .output()
+            .unwrap()
+    };
+    let refused = restore(&one);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("is not empty"));
+    std::fs::create_dir_all(&two).unwrap();
+    let restored = restore(&two);
+    assert!(
+        restored.status.success(),
+        "{}",
+        String::from_utf8_lossy(&restored.stderr)
+    );
+    export(&two, &b);
+    assert!(std::fs::read(&a).unwrap() == std::fs::read(&b).unwrap());
+    // It serves, and its people are known.
+    let second = gateway(&two, &mock).await;
+    let shown = |gateway: &Process| run(gateway, &["prompt", "list"]);
+    assert_eq!(shown(&first), shown(&second));
+    assert_eq!(run(&second, &["audit", "verify"])["ok"], true);
 }

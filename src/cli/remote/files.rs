@@ -19,7 +19,8 @@ use apply::Applied;
 use super::{Server, block_on};
 use crate::cli::Differences;
 use crate::domain::folder::prefix;
-use crate::files::plan::{Options, Plan, plan};
+use crate::files::plan::{Options, Plan};
+use crate::files::planner::plan;
 use crate::files::prompt_file::{FileProblem, ReadFile};
 
 #[derive(Debug, Subcommand)]

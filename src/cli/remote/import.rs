@@ -14,7 +14,8 @@ use super::files::apply::{self, Applied};
 use super::files::{fetch, folder};
 use super::{Remote, Server, block_on};
 use crate::files::node::MAX_FILE_BYTES;
-use crate::files::plan::{Action, Options, Plan, plan};
+use crate::files::plan::{Action, Options, Plan};
+use crate::files::planner::plan;
 use crate::files::prompt_file::{PromptFile, ReadFile};
 use crate::import::{Imported, Prompt, Source, System, import};
 
