@@ -18,6 +18,7 @@ mod environments;
 mod keys;
 mod page;
 mod partials;
+mod preflight;
 mod prompts;
 mod rollback;
 mod schema;
@@ -42,14 +43,15 @@ use crate::domain::version::Problem;
 pub use audit::{AuditEntry, AuditFilter, AuditVerification};
 pub use change::{Actor, By};
 pub use changes::{
-    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, LeadTime, NewChange, NewCheck, ProposedDeployment,
-    Review, ReviewStats,
+    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, LeadTime, NewChange, NewCheck, NewPreflight,
+    PREFLIGHT, ProposedDeployment, Review, ReviewStats,
 };
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
 pub use deployments::{Deployment, DeploymentKind};
 pub use environments::{Environment, EnvironmentUpdate};
 pub use keys::{CreatedKey, Key, NewKey};
 pub use page::{MAX_PAGE, Page, PageOf};
+pub use preflight::Present;
 pub use prompts::{Live, NewPrompt, Prompt};
 pub use tokens::{Caller, CreatedToken, NewToken, Token};
 pub use users::{NewUser, User, UserKind, UserUpdate};

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::errors::{Failure, unknown_route};
-use super::{aliases, deployments, prompts, versions};
+use super::{aliases, deployments, preflight, prompts, versions};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub enum PromptPath {
     Deployment { id: String, environment: String },
     DeploymentHistory { id: String, environment: String },
     Rollback { id: String, environment: String },
+    Preflight { id: String },
     Alias { id: String, alias: String },
 }
 
@@ -35,6 +36,7 @@ impl PromptPath {
         let path = decode(raw)?;
         let segments: Vec<&str> = path.split('/').collect();
         let (id, parsed) = match segments.as_slice() {
+            [id @ .., "preflight"] if *method == Method::POST => (id, Self::Preflight { id: id.join("/") }),
             [id @ .., "versions"] => (id, Self::Versions { id: id.join("/") }),
             [id @ .., "versions", version] => {
                 let version = parse_version(version)?;
@@ -93,6 +95,7 @@ impl PromptPath {
         | Self::Deployment { id, .. }
         | Self::DeploymentHistory { id, .. }
         | Self::Rollback { id, .. }
+        | Self::Preflight { id }
         | Self::Alias { id, .. }) = &mut self;
         if let Some(found) = call.registry().prompt_id(id).await? {
             *id = found;
@@ -106,7 +109,7 @@ impl PromptPath {
             Self::Prompt { .. } | Self::Version { .. } | Self::DeploymentHistory { .. } => "GET,HEAD",
             Self::Versions { .. } => "GET,HEAD,POST",
             Self::Deployment { .. } => "GET,HEAD,PUT",
-            Self::Rollback { .. } => "POST",
+            Self::Rollback { .. } | Self::Preflight { .. } => "POST",
             Self::Alias { .. } => "PUT,DELETE",
         }
     }
@@ -160,6 +163,7 @@ pub async fn dispatch(call: Call) -> Result<Response, Failure> {
         PromptPath::Deployment { id, environment } => deployments::deploy(call, &id, &environment).await,
         PromptPath::DeploymentHistory { id, environment } => deployments::history(call, &id, &environment).await,
         PromptPath::Rollback { id, environment } => deployments::rollback(call, &id, &environment).await,
+        PromptPath::Preflight { id } => preflight::show(call, &id).await,
         PromptPath::Alias { id, alias } if method == Method::PUT => aliases::add(call, &id, &alias).await,
         PromptPath::Alias { id, alias } => aliases::remove(call, &id, &alias).await,
     }

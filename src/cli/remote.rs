@@ -8,6 +8,7 @@ pub mod changes;
 pub mod deploy;
 pub mod exchanges;
 pub mod keys;
+mod preflight;
 pub mod prompt;
 pub mod stats;
 pub mod users;

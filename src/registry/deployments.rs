@@ -107,6 +107,17 @@ async fn select(
     rows.into_iter().map(deployment).collect()
 }
 
+/// Reads every deployment, oldest first.
+pub(super) async fn history(
+    sql: &mut SqliteConnection,
+    prompt: &str,
+    environment: &str,
+) -> Result<Vec<Deployment>, RegistryError> {
+    let mut history = select(sql, prompt, environment, i64::MAX, i64::MAX).await?;
+    history.reverse();
+    Ok(history)
+}
+
 /// Reads what is live.
 pub(super) async fn live(
     sql: &mut SqliteConnection,
@@ -348,8 +359,7 @@ impl Registry {
         let mut change = Change::begin(self, by.actor).await?;
         let prompt = prompts::require(change.sql(), prompt).await?;
         let protected = environments::one(change.sql(), environment).await?.protected;
-        let mut history = select(change.sql(), &prompt, environment, i64::MAX, i64::MAX).await?;
-        history.reverse();
+        let mut history = history(change.sql(), &prompt, environment).await?;
         let target = target(&history, &prompt, environment, protected, to)?;
         let past = &history[target as usize - 1];
         if protected && past.break_glass {
@@ -412,7 +422,7 @@ fn approval_required(prompt: &str, environment: &str, split: &[Arm], message: &s
 }
 
 /// Picks the deployment to return to; `history` starts with number 1.
-fn target(
+pub(super) fn target(
     history: &[Deployment],
     prompt: &str,
     environment: &str,

@@ -59,6 +59,8 @@ enum Command {
         #[command(flatten)]
         server: Server,
     },
+    /// Rehearse a deployment on recorded requests, without calling a model
+    Preflight(super::preflight::Args),
     /// Show what changed between two versions
     Diff {
         id: String,
@@ -75,6 +77,7 @@ enum Command {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
+        Command::Preflight(args) => super::preflight::run(args),
         Command::Create {
             id,
             description,
