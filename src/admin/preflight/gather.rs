@@ -1,6 +1,7 @@
 //! Brings together what a rehearsal needs, and runs it beside the runtime.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -76,8 +77,8 @@ pub async fn rehearse(call: &Call, wanted: Wanted<'_>) -> Result<Rehearsed, Fail
     let (live_split, target_split) = (split_of(&live), split_of(&target));
     let mut contents = BTreeMap::new();
     for arm in wanted.split.iter().chain(&live_split).chain(&target_split) {
-        if !contents.contains_key(&arm.version) {
-            contents.insert(arm.version, call.registry().content(wanted.prompt, arm.version).await?);
+        if let Entry::Vacant(place) = contents.entry(arm.version) {
+            place.insert(call.registry().content(wanted.prompt, arm.version).await?);
         }
     }
     let requests = read(call, &wanted).await?;
