@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::call::{Call, Paging, found, instant, invalid, listed};
 use super::errors::Failure;
+use super::preflight;
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::review::{ChangeState, CheckState};
 use crate::domain::role::{Permission, Reach, Scope};
@@ -197,6 +198,7 @@ pub async fn propose(call: Call) -> Result<Response, Failure> {
         draft: body.draft,
     };
     let change = call.registry().propose_change(new, call.actor()).await?;
+    let change = preflight::of_change(&call, change).await;
     answer(&call, StatusCode::CREATED, change).await
 }
 
@@ -210,6 +212,7 @@ pub async fn revise(call: Call) -> Result<Response, Failure> {
         .registry()
         .revise_change(record.id, deployments, &body.message, call.actor())
         .await?;
+    let change = preflight::of_change(&call, change).await;
     answer(&call, StatusCode::OK, change).await
 }
 
@@ -224,6 +227,19 @@ pub async fn submit(call: Call) -> Result<Response, Failure> {
 pub async fn refresh(call: Call) -> Result<Response, Failure> {
     let record = read(&call, Permission::Propose).await?;
     let change = call.registry().refresh_change(record.id, call.actor()).await?;
+    let change = preflight::of_change(&call, change).await;
+    answer(&call, StatusCode::OK, change).await
+}
+
+/// `POST /changes/{id}/preflight`: looks at recorded requests again.
+pub async fn preflight(call: Call) -> Result<Response, Failure> {
+    let value = read(&call, Permission::Propose).await?;
+    if value.state.is_over() {
+        let message = format!("change {} is {}, it needs no preflight", value.id, value.state.as_str());
+        return Err(ApiError::new(ErrorCode::Conflict, message).into());
+    }
+    let generation = call.generation();
+    let change = preflight::of_change(&call, Published { value, generation }).await;
     answer(&call, StatusCode::OK, change).await
 }
 

@@ -4,6 +4,7 @@
 //! one revision and count for no other. Applying one is a single transaction: all its deployments have one generation.
 
 mod apply;
+mod preflight;
 mod propose;
 mod review;
 mod stats;
@@ -15,6 +16,7 @@ use crate::domain::review::{ChangeState, CheckState, Lack, Policy};
 use crate::domain::role::{Permission, Scope, allows};
 use crate::domain::split::Arm;
 
+pub use preflight::{NewPreflight, PREFLIGHT};
 pub use propose::{NewChange, ProposedDeployment};
 pub use review::NewCheck;
 pub use stats::{LeadTime, ReviewStats};

@@ -11,6 +11,7 @@ mod input;
 mod kill;
 mod layering;
 mod plain;
+mod preflight;
 mod privacy;
 mod publish;
 mod records;

@@ -316,6 +316,15 @@ fn show(remote: &Remote, change: &Value) {
             text(&check["state"])
         );
     }
+    if let Some(summary) = change["preflight"]["summary"].as_str() {
+        println!("  preflight {}: {summary}", text(&change["preflight"]["state"]));
+        for prompt in change["preflight"]["prompts"].as_array().into_iter().flatten() {
+            let arms = prompt["arms"].as_array().into_iter().flatten();
+            for finding in arms.flat_map(|arm| arm["findings"].as_array().into_iter().flatten()) {
+                println!("    {}: {}", text(&finding["level"]), text(&finding["message"]));
+            }
+        }
+    }
     for prompt in list("stale") {
         println!(
             "  stale: something else went live for {} since, refresh it",
