@@ -74,6 +74,9 @@ fn operation(call: &Call) -> Value {
         reference(call.answer)
     };
     let done = json!({"description": "done", "content": content});
+    if call.creates {
+        responses.insert("201".to_owned(), done.clone());
+    }
     responses.insert(call.status.to_string(), done);
     if call.path == "/readyz" {
         responses.insert("503".to_owned(), json!({"description": "stopping", "content": text}));

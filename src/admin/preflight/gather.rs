@@ -15,7 +15,7 @@ use crate::domain::price::Rates;
 use crate::domain::review::CheckState;
 use crate::domain::split::Arm;
 use crate::domain::version::CompiledVersion;
-use crate::registry::{Deployment, Present};
+use crate::registry::{Deployment, Missing, Present, RegistryError};
 use crate::telemetry::ExchangeFilter;
 use crate::telemetry::capture::REDACTED;
 use crate::telemetry::store::LIMIT_MAX;
@@ -78,7 +78,11 @@ pub async fn rehearse(call: &Call, wanted: Wanted<'_>) -> Result<Rehearsed, Fail
     let mut contents = BTreeMap::new();
     for arm in wanted.split.iter().chain(&live_split).chain(&target_split) {
         if let Entry::Vacant(place) = contents.entry(arm.version) {
-            place.insert(call.registry().content(wanted.prompt, arm.version).await?);
+            place.insert(match call.registry().version(wanted.prompt, arm.version).await {
+                Ok(version) => Some(version.content),
+                Err(RegistryError::NotFound(Missing::Version { .. })) => None,
+                Err(error) => return Err(error.into()),
+            });
         }
     }
     let requests = read(call, &wanted).await?;
