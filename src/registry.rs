@@ -56,7 +56,7 @@ pub use about::PromptUpdate;
 pub use audit::{AuditEntry, AuditFilter, AuditVerification};
 pub use change::{Actor, By};
 pub use changes::{
-    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, LeadTime, NewChange, NewCheck, NewPreflight,
+    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, Goal, LeadTime, NewChange, NewCheck, NewPreflight,
     PREFLIGHT, ProposedDeployment, Review, ReviewStats,
 };
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};

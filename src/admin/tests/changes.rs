@@ -1,6 +1,7 @@
 //! From a proposal to live, and every way that is refused.
 
 mod authority;
+mod plans;
 
 use super::*;
 
