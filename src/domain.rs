@@ -17,6 +17,7 @@ pub mod prompt;
 pub mod pseudonym;
 pub mod review;
 pub mod role;
+pub mod scrub;
 pub mod search;
 pub mod shift;
 pub mod split;
