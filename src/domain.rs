@@ -19,6 +19,7 @@ pub mod pseudonym;
 pub mod rendering;
 pub mod review;
 pub mod role;
+pub mod scrub;
 pub mod search;
 pub mod shift;
 pub mod split;
