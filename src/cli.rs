@@ -38,7 +38,7 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Show everything at work: gateway, mock provider, prompts, an A/B split, records
     Demo(demo::Args),
-    /// Create, store, find, show, compare, rename and archive prompts
+    /// Create, store, find, show, compare, rename and archive prompts; keep them as files
     Prompt(remote::prompt::Args),
     /// Make a version or a split live
     Deploy(remote::deploy::DeployArgs),
@@ -124,6 +124,16 @@ pub fn explain(error: &anyhow::Error) -> String {
         }
     }
     line
+}
+
+/// A command that was asked to check found differences: no failure, but not success either.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Differences(pub String);
+
+/// Returns the exit code of an error: 3 for differences that were asked for, 1 for a failure.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Differences>() { 3 } else { 1 }
 }
 
 /// Starts the control runtime.

@@ -20,6 +20,7 @@
 //! | [`spool`] | append-only segment files every record goes through |
 //! | [`tokenizer`] | counts the tokens of a text, for answers that break off before their usage |
 //! | [`config`] | TOML to a validated configuration, all problems at once |
+//! | [`files`] | prompts as YAML files, and their difference to a registry: pure |
 //! | [`metrics`] | every metric family, in one place |
 //! | [`domain`] | the vocabulary: pure types and rules, no IO, no clock |
 
@@ -28,6 +29,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod files;
 pub mod metrics;
 pub mod mock_provider;
 pub mod provider;

@@ -1,4 +1,4 @@
-//! Exit codes only: 0, 1 for a failure, 2 for wrong usage.
+//! Exit codes only: 0, 1 for a failure, 2 for wrong usage, 3 for differences found.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("promptgate: {}", promptgate::cli::explain(&error));
-            ExitCode::FAILURE
+            promptgate::cli::exit_code(&error).into()
         }
     }
 }

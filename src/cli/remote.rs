@@ -10,6 +10,7 @@ mod drafts;
 pub mod environments;
 pub mod erase;
 pub mod exchanges;
+mod files;
 pub mod keys;
 mod library;
 pub mod moves;

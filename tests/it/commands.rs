@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{ADMIN_TOKEN, Mock, Process, config_text, promptgate, until};
 
 /// Runs a command against a gateway; returns what it printed, as JSON.
-fn run(gateway: &Process, args: &[&str]) -> Value {
+pub fn run(gateway: &Process, args: &[&str]) -> Value {
     let output = command(gateway, args).arg("--json").output().expect("the binary runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {errors}");
@@ -16,13 +16,13 @@ fn run(gateway: &Process, args: &[&str]) -> Value {
 }
 
 /// Runs a command for a person; returns its exit code and all that it printed.
-fn read(gateway: &Process, args: &[&str]) -> (i32, String) {
+pub fn read(gateway: &Process, args: &[&str]) -> (i32, String) {
     let output = command(gateway, args).output().expect("the binary runs");
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap(), String::from_utf8(text).unwrap())
 }
 
-fn command(gateway: &Process, args: &[&str]) -> std::process::Command {
+pub fn command(gateway: &Process, args: &[&str]) -> std::process::Command {
     let mut command = promptgate(args);
     command
         .env("PROMPTGATE_URL", format!("http://{}", gateway.control))
@@ -30,7 +30,7 @@ fn command(gateway: &Process, args: &[&str]) -> std::process::Command {
     command
 }
 
-fn file(folder: &Path, name: &str, text: &str) -> String {
+pub fn file(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path.display().to_string()

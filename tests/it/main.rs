@@ -6,6 +6,7 @@
 mod calls;
 mod commands;
 mod demo;
+mod files;
 mod full;
 mod input;
 mod kill;

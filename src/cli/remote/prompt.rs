@@ -72,6 +72,8 @@ enum Command {
         server: Server,
     },
     #[command(flatten)]
+    Files(super::files::Command),
+    #[command(flatten)]
     Library(super::library::Command),
     /// Work on a text before it is a version
     #[command(subcommand)]
@@ -129,6 +131,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             println!("{}", text.trim_end());
             Ok(())
         }),
+        Command::Files(command) => super::files::run(command),
         Command::Library(command) => super::library::run(command),
         Command::Draft(command) => super::drafts::run(command),
     }
