@@ -27,6 +27,7 @@ mod exchanges;
 mod guard;
 mod keys;
 mod openapi;
+mod preflight;
 mod prompt_path;
 mod prompts;
 mod refusals;
@@ -44,6 +45,8 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post, put};
 
+pub use preflight::RehearsalSettings;
+
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::snapshot::Publisher;
@@ -57,6 +60,7 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// None where nothing is recorded.
     pub store: Option<Arc<Store>>,
+    pub rehearsal: Arc<RehearsalSettings>,
 }
 
 /// Builds the routes under `/api/v1`; all of them ask for a token, and nearly all for a permission.
@@ -96,6 +100,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/changes/{change}", get(changes::show).put(changes::revise))
         .route("/changes/{change}/submit", post(changes::submit))
         .route("/changes/{change}/refresh", post(changes::refresh))
+        .route("/changes/{change}/preflight", post(changes::preflight))
         .route("/changes/{change}/withdraw", post(changes::withdraw))
         .route("/changes/{change}/approve", post(changes::approve))
         .route("/changes/{change}/reject", post(changes::reject))

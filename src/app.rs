@@ -19,6 +19,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::admin::RehearsalSettings;
 use crate::config::{self, Config, Sink};
 use crate::domain::price::PriceTable;
 use crate::metrics::Metrics;
@@ -86,6 +87,10 @@ impl App {
 
         let (stop, stopped) = watch::channel(false);
         let (stop_control, control_stopped) = watch::channel(false);
+        let rehearsal = Arc::new(RehearsalSettings {
+            prices: prices.clone(),
+            max_render_bytes: usize::try_from(config.limits.max_render_bytes).unwrap_or(usize::MAX),
+        });
         let shared = worker::Shared {
             cell: Arc::clone(&cell),
             pinned: Arc::new(Pinned::new(Arc::clone(&registry), control)),
@@ -118,6 +123,7 @@ impl App {
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             store: store.clone(),
+            rehearsal,
             metrics: Arc::clone(&metrics),
             gauges: Arc::new(gauges),
             ready: Arc::clone(&ready),

@@ -123,6 +123,19 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
+/// Returns an error with its causes as one line. Some errors name their cause themselves: it is said once.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
 /// A command that was asked to check found differences: no failure, but not success either.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -180,4 +193,20 @@ fn start_log(json: bool, default: &str) {
     } else {
         log.with_target(false).try_init()
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::explain;
+    use crate::spool::SpoolError;
+    use anyhow::Context;
+
+    #[test]
+    fn cause_is_said_once() {
+        let source = std::io::Error::other("no room");
+        let path = "spool/lock".into();
+        let error = Err::<(), _>(SpoolError::Folder { path, source }).context("cannot start");
+        let told = explain(&error.unwrap_err());
+        assert_eq!(told, "cannot start: cannot use spool/lock in the spool folder: no room");
+    }
 }

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match promptgate::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("promptgate: {error:#}");
+            eprintln!("promptgate: {}", promptgate::cli::explain(&error));
             promptgate::cli::exit_code(&error).into()
         }
     }

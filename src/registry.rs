@@ -28,6 +28,7 @@ mod library;
 mod names;
 mod page;
 mod partials;
+mod preflight;
 mod prompts;
 mod rollback;
 mod schema;
@@ -56,8 +57,8 @@ pub use about::PromptUpdate;
 pub use audit::{AuditEntry, AuditFilter, AuditVerification};
 pub use change::{Actor, By};
 pub use changes::{
-    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, LeadTime, NewChange, NewCheck, ProposedDeployment,
-    Review, ReviewStats,
+    ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, Goal, LeadTime, NewChange, NewCheck, NewPreflight,
+    PREFLIGHT, ProposedDeployment, Review, ReviewStats,
 };
 pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
 pub use deploy::{Glass, Target};
@@ -71,6 +72,7 @@ pub use erasures::{Erasure, Person};
 pub use keys::{CreatedKey, Key, NewKey};
 pub use library::{Archived, Listed, Match, PromptFilter};
 pub use page::{MAX_PAGE, Page, PageOf};
+pub use preflight::Present;
 pub use prompts::{Live, NewPrompt, Prompt};
 pub use shifts::{NewShift, Plan, Shift, ShiftStep};
 pub use tokens::{Caller, CreatedToken, NewToken, Token};

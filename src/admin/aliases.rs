@@ -22,9 +22,15 @@ pub async fn add(call: Call, id: &str, alias: &str) -> Result<Response, Failure>
         .await
 }
 
-/// `DELETE`: takes the name away.
+/// `DELETE`: takes the name away. Whoever still uses it gets 404, so where something is live and protected this is for
+/// those who may deploy there.
 pub async fn remove(call: Call, id: &str, alias: &str) -> Result<Response, Failure> {
     may_rename(&call, id, alias)?;
+    for live in call.registry().prompt(id).await?.live {
+        if call.registry().environment(&live.environment).await?.protected {
+            call.require(Permission::Deploy, Scope::live(id, &live.environment))?;
+        }
+    }
     let change = call.registry().remove_alias(id, alias, call.actor()).await?;
     call.changed(StatusCode::OK, change, |prompt| prompts::view(&prompt))
         .await

@@ -1,5 +1,7 @@
 //! One authenticated request: reads its body, query and path, and answers.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Query, Request};
@@ -11,13 +13,14 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::AdminState;
 use super::auth::{self, RequestId};
 use super::errors::Failure;
+use super::{AdminState, RehearsalSettings};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::role::{Permission, Reach, Role, Scope, allows};
 use crate::metrics::Metrics;
 use crate::registry::{Actor, By, Caller, MAX_PAGE, Page, PageOf, Published, Registry};
+use crate::snapshot::Routing;
 use crate::telemetry::Store;
 
 /// The largest request body.
@@ -67,6 +70,16 @@ impl Call {
     /// What was recorded, if anything is.
     pub fn store(&self) -> Option<&Store> {
         self.state.store.as_deref()
+    }
+
+    /// The generation that this node serves.
+    pub fn generation(&self) -> u64 {
+        self.state.publisher.generation()
+    }
+
+    /// What this node knows of models and prices.
+    pub fn node(&self) -> (Arc<Routing>, Arc<RehearsalSettings>) {
+        (self.state.publisher.routing(), Arc::clone(&self.state.rehearsal))
     }
 
     /// Who is to be named as author and in the audit log.

@@ -8,11 +8,13 @@ use serde::Deserialize;
 
 use super::call::{Call, Paging, found, instant, invalid, listed};
 use super::errors::Failure;
+use super::preflight;
+use super::shifts::{StepBody, plan};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::review::{ChangeState, CheckState};
 use crate::domain::role::{Permission, Reach, Scope};
 use crate::domain::split::Arm;
-use crate::registry::{ChangeFilter, ChangeRecord, NewChange, NewCheck, ProposedDeployment, Published};
+use crate::registry::{ChangeFilter, ChangeRecord, Goal, NewChange, NewCheck, ProposedDeployment, Published};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +37,29 @@ struct ReviseBody {
 #[serde(deny_unknown_fields)]
 struct DeploymentBody {
     prompt: String,
-    split: Vec<Arm>,
+    split: Option<Vec<Arm>>,
+    /// In place of a split: the steps of a shift, as `POST /prompts/{id}/shifts` takes them.
+    steps: Option<Vec<StepBody>>,
+    to_version: Option<u32>,
+}
+
+impl DeploymentBody {
+    fn goal(self) -> Result<ProposedDeployment, Failure> {
+        let goal = match self.split {
+            Some(split) if self.steps.is_none() && self.to_version.is_none() => Goal::Split(split),
+            Some(_) => return Err(invalid("deployments", "give either a split, or steps and to_version")),
+            None if self.steps.is_none() && self.to_version.is_none() => {
+                let prompt = &self.prompt;
+                let why = format!("prompt {prompt:?} has neither a split nor steps nor to_version");
+                return Err(invalid("deployments", why));
+            }
+            None => Goal::Plan(plan(self.to_version, self.steps)?),
+        };
+        Ok(ProposedDeployment {
+            prompt: self.prompt,
+            goal,
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -90,11 +114,8 @@ struct StatsQuery {
     to: Option<String>,
 }
 
-fn proposed(bodies: Vec<DeploymentBody>) -> Vec<ProposedDeployment> {
-    let proposed = bodies
-        .into_iter()
-        .map(|DeploymentBody { prompt, split }| ProposedDeployment { prompt, split });
-    proposed.collect()
+fn proposed(bodies: Vec<DeploymentBody>) -> Result<Vec<ProposedDeployment>, Failure> {
+    bodies.into_iter().map(DeploymentBody::goal).collect()
 }
 
 /// Whether the caller may, of every prompt of a change in its environment.
@@ -132,7 +153,14 @@ async fn may_propose(call: &Call, environment: &str, bodies: &mut [DeploymentBod
     Ok(())
 }
 
-async fn answer(call: &Call, status: StatusCode, change: Published<ChangeRecord>) -> Result<Response, Failure> {
+/// Answers with a change. If it was applied and has a plan, the first step is live when this answers, if it is due.
+async fn answer(call: &Call, status: StatusCode, mut change: Published<ChangeRecord>) -> Result<Response, Failure> {
+    if change.value.deployments.iter().any(|item| item.shift.is_some()) {
+        let now_us = jiff::Timestamp::now().as_microsecond();
+        if let Some(generation) = call.registry().run_due_shifts(now_us).await? {
+            change.generation = generation;
+        }
+    }
     call.changed(status, change, |record| view::whole(&record)).await
 }
 
@@ -192,11 +220,12 @@ pub async fn propose(call: Call) -> Result<Response, Failure> {
     may_propose(&call, &body.environment, &mut body.deployments).await?;
     let new = NewChange {
         environment: body.environment,
-        deployments: proposed(body.deployments),
+        deployments: proposed(body.deployments)?,
         message: body.message,
         draft: body.draft,
     };
     let change = call.registry().propose_change(new, call.actor()).await?;
+    let change = preflight::of_change(&call, change).await;
     answer(&call, StatusCode::CREATED, change).await
 }
 
@@ -205,11 +234,12 @@ pub async fn revise(call: Call) -> Result<Response, Failure> {
     let record = read(&call, Permission::Propose).await?;
     let mut body: ReviseBody = call.json()?;
     may_propose(&call, &record.environment, &mut body.deployments).await?;
-    let deployments = proposed(body.deployments);
+    let deployments = proposed(body.deployments)?;
     let change = call
         .registry()
         .revise_change(record.id, deployments, &body.message, call.actor())
         .await?;
+    let change = preflight::of_change(&call, change).await;
     answer(&call, StatusCode::OK, change).await
 }
 
@@ -224,6 +254,19 @@ pub async fn submit(call: Call) -> Result<Response, Failure> {
 pub async fn refresh(call: Call) -> Result<Response, Failure> {
     let record = read(&call, Permission::Propose).await?;
     let change = call.registry().refresh_change(record.id, call.actor()).await?;
+    let change = preflight::of_change(&call, change).await;
+    answer(&call, StatusCode::OK, change).await
+}
+
+/// `POST /changes/{id}/preflight`: looks at recorded requests again.
+pub async fn preflight(call: Call) -> Result<Response, Failure> {
+    let value = read(&call, Permission::Propose).await?;
+    if value.state.is_over() {
+        let message = format!("change {} is {}, it needs no preflight", value.id, value.state.as_str());
+        return Err(ApiError::new(ErrorCode::Conflict, message).into());
+    }
+    let generation = call.generation();
+    let change = preflight::of_change(&call, Published { value, generation }).await;
     answer(&call, StatusCode::OK, change).await
 }
 

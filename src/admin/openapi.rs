@@ -3,6 +3,7 @@
 //! The calls are one table, `calls`, which a test holds against the router; the shapes of bodies are in `openapi_schemas.json`.
 
 mod calls;
+mod refusals;
 
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -64,11 +65,24 @@ fn operation(call: &Call) -> Value {
     let mut operation = json!({
         "summary": call.summary,
         "parameters": parameters,
-        "responses": {
-            call.status.to_string(): {"description": "done", "content": reference(call.answer)},
-            "default": {"description": "refused or failed", "content": reference("Error")},
-        },
     });
+    let mut responses = refusals::responses(call, &reference("Error"));
+    let text = json!({"text/plain": {"schema": {"type": "string"}}});
+    let content = if call.need == Need::Nothing {
+        text.clone()
+    } else {
+        reference(call.answer)
+    };
+    let done = json!({"description": "done", "content": content});
+    if call.creates {
+        responses.insert("201".to_owned(), done.clone());
+    }
+    responses.insert(call.status.to_string(), done);
+    if call.path == "/readyz" {
+        responses.insert("503".to_owned(), json!({"description": "stopping", "content": text}));
+    }
+    responses.sort_keys();
+    operation["responses"] = Value::Object(responses);
     let permission = match call.need {
         Need::Nothing => {
             operation["security"] = json!([]);

@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::errors::{Failure, unknown_route};
-use super::{aliases, deployments, diff, drafts, prompts, shifts, uses, versions};
+use super::{aliases, deployments, diff, drafts, preflight, prompts, shifts, uses, versions};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub enum PromptPath {
     Deployment { id: String, environment: String },
     DeploymentHistory { id: String, environment: String },
     Rollback { id: String, environment: String },
+    Preflight { id: String },
     Alias { id: String, alias: String },
     Draft { id: String, name: String },
     DraftCommit { id: String, name: String },
@@ -78,6 +79,7 @@ impl PromptPath {
         let path = decode(raw)?;
         let segments: Vec<&str> = path.split('/').collect();
         let (id, parsed) = match segments.as_slice() {
+            [id @ .., "preflight"] if *method == Method::POST => (id, Self::Preflight { id: id.join("/") }),
             [id @ .., "versions"] => (id, Self::Versions { id: id.join("/") }),
             [id @ .., "versions", version] => {
                 let version = parse_version(version)?;
@@ -132,6 +134,7 @@ impl PromptPath {
         | Self::Deployment { id, .. }
         | Self::DeploymentHistory { id, .. }
         | Self::Rollback { id, .. }
+        | Self::Preflight { id }
         | Self::Alias { id, .. }
         | Self::Draft { id, .. }
         | Self::DraftCommit { id, .. }
@@ -149,7 +152,7 @@ impl PromptPath {
             Self::Version { .. } | Self::DeploymentHistory { .. } => "GET,HEAD",
             Self::Versions { .. } => "GET,HEAD,POST",
             Self::Deployment { .. } => "GET,HEAD,PUT,DELETE",
-            Self::Rollback { .. } | Self::DraftCommit { .. } => "POST",
+            Self::Rollback { .. } | Self::Preflight { .. } | Self::DraftCommit { .. } => "POST",
             Self::Alias { .. } => "PUT,DELETE",
             Self::Draft { .. } => "GET,HEAD,PUT,DELETE",
             Self::Action { action, .. } => match action {
@@ -247,6 +250,7 @@ pub async fn dispatch(call: Call) -> Result<Response, Failure> {
         PromptPath::Deployment { id, environment } => deployments::deploy(call, &id, &environment).await,
         PromptPath::DeploymentHistory { id, environment } => deployments::history(call, &id, &environment).await,
         PromptPath::Rollback { id, environment } => deployments::rollback(call, &id, &environment).await,
+        PromptPath::Preflight { id } => preflight::show(call, &id).await,
         PromptPath::Alias { id, alias } if method == Method::PUT => aliases::add(call, &id, &alias).await,
         PromptPath::Alias { id, alias } => aliases::remove(call, &id, &alias).await,
         PromptPath::Draft { id, name } if method == Method::PUT => drafts::save(call, &id, &name).await,

@@ -17,7 +17,7 @@ const USUAL_STEP_US: i64 = 600_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StepBody {
+pub(super) struct StepBody {
     /// RFC 3339.
     at: Option<String>,
     /// `10m` behind the step before; for the first, from now.
@@ -83,6 +83,7 @@ pub fn view(shift: &Shift) -> Value {
         "created_at": time(shift.created_at_us),
         "created_by": shift.created_by,
         "finished_at": shift.finished_at_us.map(time),
+        "change": shift.change,
     })
 }
 
@@ -109,7 +110,8 @@ fn due(place: usize, at: Option<&str>, after: Option<&str>, usual_us: i64) -> Re
     }
 }
 
-fn plan(to_version: Option<u32>, steps: Option<Vec<StepBody>>) -> Result<Plan, Failure> {
+/// A plan of the caller's.
+pub(super) fn plan(to_version: Option<u32>, steps: Option<Vec<StepBody>>) -> Result<Plan, Failure> {
     let steps = match (steps, to_version) {
         (Some(steps), _) => steps,
         (None, Some(_)) => USUAL_PERCENTS.map(usual).into(),
@@ -163,7 +165,6 @@ pub async fn create(call: Call, id: &str) -> Result<Response, Failure> {
         prompt: id,
         environment: &environment,
         plan: plan(to_version, steps)?,
-        approved: false,
     };
     let now_us = jiff::Timestamp::now().as_microsecond();
     let mut change = call.registry().create_shift(new, now_us, call.by(&message)).await?;

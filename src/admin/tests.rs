@@ -77,6 +77,7 @@ impl TestAdmin {
             registry,
             metrics: crate::metrics::Metrics::new("test"),
             store: None,
+            rehearsal: Arc::default(),
         };
         Self {
             router: router(state.clone()),

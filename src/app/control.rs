@@ -13,7 +13,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use super::gauges::Gauges;
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, RehearsalSettings};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::snapshot::Publisher;
@@ -25,6 +25,7 @@ pub struct Plane {
     pub registry: Arc<Registry>,
     pub publisher: Arc<Publisher>,
     pub store: Option<Arc<Store>>,
+    pub rehearsal: Arc<RehearsalSettings>,
     pub metrics: Arc<Metrics>,
     pub gauges: Arc<Gauges>,
     pub ready: Arc<AtomicBool>,
@@ -51,6 +52,7 @@ fn router(plane: Plane) -> Router {
         publisher: Arc::clone(&plane.publisher),
         metrics: Arc::clone(&plane.metrics),
         store: plane.store.clone(),
+        rehearsal: Arc::clone(&plane.rehearsal),
     });
     let operations = Router::new()
         .route("/metrics", get(metrics))

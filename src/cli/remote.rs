@@ -15,6 +15,7 @@ pub mod import;
 pub mod keys;
 mod library;
 pub mod moves;
+mod preflight;
 pub mod prompt;
 pub mod shift;
 pub mod stats;

@@ -24,10 +24,42 @@ pub enum Due {
 }
 
 /// What to make live, and when.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub due: Due,
     pub split: Vec<Arm>,
+}
+
+/// What somebody plans.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plan {
+    Steps(Vec<Step>),
+    /// To one version, in shares of percent.
+    Gradual {
+        version: u32,
+        steps: Vec<(Due, f64)>,
+    },
+}
+
+impl Plan {
+    /// Works out the steps on top of what is live, for a plan made at `now_us`.
+    ///
+    /// # Errors
+    /// Those of [`gradual`] and [`check`].
+    pub fn steps(&self, live: &[Arm], now_us: i64) -> Result<Vec<Step>, String> {
+        let steps = match self {
+            Self::Steps(steps) => steps.clone(),
+            Self::Gradual { version, steps } => {
+                let (dues, percents): (Vec<Due>, Vec<f64>) = steps.iter().copied().unzip();
+                let splits = gradual(live, *version, &percents)?;
+                let pair = |(due, split)| Step { due, split };
+                dues.into_iter().zip(splits).map(pair).collect()
+            }
+        };
+        check(&steps, now_us)?;
+        Ok(steps)
+    }
 }
 
 /// Says what is wrong with a plan made at `now_us`, if anything.

@@ -120,6 +120,11 @@ impl Variable {
         }
     }
 
+    /// Whether a request that leaves it out is refused.
+    pub fn is_required(&self) -> bool {
+        self.required
+    }
+
     pub fn may_fill_a_placeholder(&self) -> bool {
         matches!(self.kind, Kind::Messages | Kind::Array | Kind::Any)
     }
@@ -504,7 +509,7 @@ fn describe(error: &jsonschema::ValidationError<'_>) -> String {
     }
 }
 
-fn is_identifier(name: &str) -> bool {
+pub(super) fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -152,6 +152,16 @@ impl CompiledVersion {
         })
     }
 
+    /// The model of a request: the version's own, the caller's where the version lets it win or names none.
+    pub fn model_for<'a>(&'a self, callers: Option<&'a str>) -> Option<&'a str> {
+        let own = self.model.as_deref();
+        if self.model_override {
+            callers.or(own)
+        } else {
+            own.or(callers)
+        }
+    }
+
     /// Returns a renderer of this version's segments on `values`.
     pub fn renderer<'a>(&'a self, values: &'a Vec<Given<'a>>, limit: usize) -> Renderer<'a> {
         Renderer::new(&self.variables, values, self.engine.as_deref(), limit)

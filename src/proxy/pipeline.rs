@@ -25,8 +25,8 @@ use super::worker::Worker;
 use super::{feedback, models, render};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::json::{self, Fields};
-use crate::domain::variables;
 use crate::domain::version::CompiledVersion;
+use crate::domain::{rendering, variables};
 use crate::provider::openai::Call;
 use crate::snapshot::{Key, PinnedError, Snapshot};
 
@@ -248,7 +248,8 @@ async fn prompted(
     let (values, unknown) = variables::check(&version.variables, reference.variables, version.strict)?;
     note_variables(exchange, body, reference.variables, &version, &values);
     let settings = Arc::clone(&exchange.worker.settings);
-    let messages = shape::messages(call, &version, &values, fields, settings.max_render_bytes)?;
+    let callers = shape::callers(call, &version, fields)?;
+    let messages = rendering::messages(&version, &values, callers, settings.max_render_bytes)?;
     let parameters = shape::parameters(call, &version, fields)?;
     let ignored = parameters.ignored.iter().map(|name| (*name).to_owned());
     exchange
@@ -260,12 +261,7 @@ async fn prompted(
         .get("model")
         .and_then(json::as_str)
         .filter(|model| !model.starts_with("prompt/"));
-    let own = version.model.as_deref();
-    let requested = if version.model_override {
-        callers.as_deref().or(own)
-    } else {
-        own.or(callers.as_deref())
-    };
+    let requested = version.model_for(callers.as_deref());
     if asked.render_only {
         return Ok(Reply::Own(render::answer(exchange, requested, &messages, &parameters)?));
     }

@@ -3,6 +3,7 @@
 //! A plain answer of usual size is read whole, so that head and body leave in one write. Everything else is relayed as it
 //! comes by [`stream::Relay`]. Either way the record is durable before the last bytes leave.
 
+mod opaque;
 mod stream;
 
 use std::future::poll_fn;

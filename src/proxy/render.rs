@@ -4,8 +4,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::exchange::Exchange;
-use super::shape::{Messages, Parameters};
+use super::shape::Parameters;
 use crate::domain::error::{ApiError, ErrorCode};
+use crate::domain::rendering::Messages;
 
 /// Returns the rendered messages, the model and the parameters.
 ///

@@ -6,15 +6,14 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::reference;
 use crate::domain::content::CallerSystem;
 use crate::domain::error::{ApiError, ErrorCode};
-use crate::domain::json::{self, Field, Fields, Text};
-use crate::domain::variables::{Given, Values};
-use crate::domain::version::{CompiledVersion, Message, Parameter, same_parameter};
+use crate::domain::json::{self, Field, Fields};
+use crate::domain::rendering::{Messages, check_messages, no_system};
+use crate::domain::version::{CompiledVersion, Parameter, same_parameter};
 use crate::provider::openai::{Call, responses};
 
 /// Fields that belong to the call, not to the prompt: the caller's always pass.
@@ -79,12 +78,12 @@ pub fn prompted(
     upstream: &str,
 ) -> Result<Shaped, ApiError> {
     let options = stream_options(call, fields);
-    let mut out = Vec::with_capacity(messages.len() + 512);
+    let mut out = Vec::with_capacity(messages.size() + 512);
     out.extend_from_slice(b"{\"model\":");
     json::string_into(&mut out, upstream);
     if call == Call::Responses {
         let field = |why: String| ApiError::new(ErrorCode::InvalidField, why);
-        write_field(&mut out, "input", &messages.to_input().map_err(field)?);
+        write_field(&mut out, "input", &to_input(messages).map_err(field)?);
         for parameter in &parameters.version {
             let (name, value) = responses::parameter(&parameter.name, &parameter.json).map_err(field)?;
             write_field(&mut out, name, &value);
@@ -211,97 +210,21 @@ fn callers_field(call: Call) -> &'static str {
     if call == Call::Responses { "input" } else { "messages" }
 }
 
-/// The messages of a request: the version's, with the caller's in their place. Items of a JSON array, without brackets.
-#[derive(Debug, Default)]
-pub struct Messages<'a> {
-    before: Vec<u8>,
-    caller: Cow<'a, str>,
-    after: Vec<u8>,
-}
-
-impl Messages<'_> {
-    fn len(&self) -> usize {
-        self.before.len() + self.caller.len() + self.after.len()
-    }
-
-    /// Appends the messages as a JSON array.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        out.push(b'[');
-        let mut first = true;
-        for items in [&self.before, self.caller.as_bytes(), &self.after] {
-            if !items.is_empty() {
-                if !std::mem::take(&mut first) {
-                    out.push(b',');
-                }
-                out.extend_from_slice(items);
-            }
-        }
-        out.push(b']');
-    }
-
-    /// Returns the messages in the form of the Responses API. The caller's are in that form already.
-    fn to_input(&self) -> Result<String, String> {
-        let array = |items: &[u8]| [b"[", items, b"]"].concat();
-        let before = responses::input(&array(&self.before))?;
-        let after = responses::input(&array(&self.after))?;
-        let parts = [before.as_str(), self.caller.as_ref(), after.as_str()];
-        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        Ok(format!("[{}]", parts.join(",")))
-    }
-}
-
-/// Renders the version's messages and places the caller's: into the history, or else after them.
-///
-/// # Errors
-/// 400 for messages of the wrong form or role, 422 when a template fails.
-pub fn messages<'a>(
-    call: Call,
-    version: &CompiledVersion,
-    values: &Values<'_>,
-    fields: &Fields<'a>,
-    limit: usize,
-) -> Result<Messages<'a>, ApiError> {
-    let mut messages = Messages {
-        caller: callers(call, version, fields)?,
-        ..Messages::default()
-    };
-    let mut renderer = version.renderer(values, limit);
-    let mut placed = false;
-    for message in &version.messages {
-        let out = if placed {
-            &mut messages.after
-        } else {
-            &mut messages.before
-        };
-        match message {
-            Message::Text(segments) => {
-                separate(out);
-                renderer.render(segments, out)?;
-            }
-            Message::Placeholder { variable, history } => {
-                let value = match &values[*variable] {
-                    Given::Json(text) => text.as_ref(),
-                    Given::Text(_) => "[]",
-                };
-                let place = format!("prompt.variables.{}", version.variables[*variable].name);
-                let items = check_messages(Call::ChatCompletions, version, &place, value)?;
-                if !items.is_empty() {
-                    separate(out);
-                    out.extend_from_slice(items.as_bytes());
-                }
-                placed |= history;
-            }
-        }
-    }
-    if messages.len() > limit {
-        let why = format!("the rendered prompt is larger than {limit} bytes (limits.max_render_bytes)");
-        return Err(ApiError::new(ErrorCode::RenderFailed, why));
-    }
-    Ok(messages)
+/// Returns the messages in the form of the Responses API. The caller's are in that form already.
+fn to_input(messages: &Messages<'_>) -> Result<String, String> {
+    let array = |items: &[u8]| [b"[", items, b"]"].concat();
+    let before = responses::input(&array(&messages.before))?;
+    let after = responses::input(&array(&messages.after))?;
+    let parts = [before.as_str(), messages.caller.as_ref(), after.as_str()];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    Ok(format!("[{}]", parts.join(",")))
 }
 
 /// Returns the caller's own messages or input items.
-fn callers<'a>(call: Call, version: &CompiledVersion, fields: &Fields<'a>) -> Result<Cow<'a, str>, ApiError> {
+///
+/// # Errors
+/// 400 for messages of the wrong form or role.
+pub fn callers<'a>(call: Call, version: &CompiledVersion, fields: &Fields<'a>) -> Result<Cow<'a, str>, ApiError> {
     let place = callers_field(call);
     if call == Call::Responses && version.caller_system == CallerSystem::Reject && fields.get("instructions").is_some()
     {
@@ -313,51 +236,5 @@ fn callers<'a>(call: Call, version: &CompiledVersion, fields: &Fields<'a>) -> Re
     if call == Call::Responses && raw.get().starts_with('"') {
         return Ok(Cow::Owned(format!("{{\"role\":\"user\",\"content\":{}}}", raw.get())));
     }
-    check_messages(call, version, place, raw.get()).map(Cow::Borrowed)
-}
-
-fn no_system(at: &str, what: &str) -> ApiError {
-    let why = format!("{at} is {what}: this prompt does not let callers add system messages (caller_system: reject)");
-    ApiError::new(ErrorCode::CallerSystemMessage, why).param(at)
-}
-
-fn separate(out: &mut Vec<u8>) {
-    if !out.is_empty() {
-        out.push(b',');
-    }
-}
-
-#[derive(Deserialize)]
-struct Role<'a> {
-    #[serde(borrow, default)]
-    role: Option<Text<'a>>,
-}
-
-/// Checks a list of messages and returns what is between its brackets.
-fn check_messages<'a>(call: Call, version: &CompiledVersion, place: &str, text: &'a str) -> Result<&'a str, ApiError> {
-    let inner = text
-        .trim()
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .map(str::trim);
-    if inner == Some("") {
-        return Ok("");
-    }
-    let invalid =
-        |why: String, at: String| Err(ApiError::new(ErrorCode::InvalidField, format!("{at} {why}")).param(at));
-    let (Some(inner), Ok(roles)) = (inner, serde_json::from_str::<Vec<Role<'_>>>(text)) else {
-        return invalid("must be a list of {\"role\", \"content\"}".to_owned(), place.to_owned());
-    };
-    for (at, message) in roles.iter().enumerate() {
-        let role: Cow<'_, str> = match &message.role {
-            Some(Text(role)) => Cow::Borrowed(role),
-            // Input items of other kinds (a function call's output, a reference) have no role.
-            None if call == Call::Responses => continue,
-            None => return invalid("is missing".to_owned(), format!("{place}[{at}].role")),
-        };
-        if version.caller_system == CallerSystem::Reject && matches!(role.as_ref(), "system" | "developer") {
-            return Err(no_system(&format!("{place}[{at}].role"), &format!("{role:?}")));
-        }
-    }
-    Ok(inner)
+    check_messages(version, place, raw.get(), call != Call::Responses).map(Cow::Borrowed)
 }

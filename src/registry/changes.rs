@@ -4,18 +4,23 @@
 //! one revision and count for no other. Applying one is a single transaction: all its deployments have one generation.
 
 mod apply;
+mod preflight;
 mod propose;
 mod review;
 mod stats;
+
+use std::collections::BTreeSet;
 
 use sqlx::SqliteConnection;
 
 use super::{Missing, Page, PageOf, Registry, RegistryError, deployments, environments, number, parse, users};
 use crate::domain::review::{ChangeState, CheckState, Lack, Policy};
 use crate::domain::role::{Permission, Scope, allows};
+use crate::domain::shift::{Plan, Step};
 use crate::domain::split::Arm;
 
-pub use propose::{NewChange, ProposedDeployment};
+pub use preflight::{NewPreflight, PREFLIGHT};
+pub use propose::{Goal, NewChange, ProposedDeployment};
 pub use review::NewCheck;
 pub use stats::{LeadTime, ReviewStats};
 
@@ -77,13 +82,28 @@ impl ChangeRecord {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeDeployment {
     pub prompt: String,
+    /// What is live in the end.
     pub split: Vec<Arm>,
+    /// How it comes there, if not at once.
+    pub plan: Option<Plan>,
+    /// What the plan comes to on top of what was live when this was proposed; empty without a plan.
+    pub steps: Vec<Step>,
     /// The deployment that was live when this was proposed, 0 for none.
     pub base: u32,
     /// The one that is live now, 0 for none.
     pub live: u32,
     /// The one it became.
     pub deployment: Option<u32>,
+    /// The shift it became, with a plan.
+    pub shift: Option<String>,
+}
+
+impl ChangeDeployment {
+    /// Every version that it makes live, at any step.
+    pub fn versions(&self) -> impl Iterator<Item = u32> {
+        let splits = self.steps.iter().map(|step| &step.split).chain([&self.split]);
+        splits.flatten().map(|arm| arm.version)
+    }
 }
 
 /// What a reviewer decided.
@@ -257,20 +277,33 @@ async fn deployments_of(
     id: u64,
     environment: &str,
 ) -> Result<Vec<ChangeDeployment>, RegistryError> {
-    let rows: Vec<(String, String, i64, Option<i64>)> = sqlx::query_as(
-        "SELECT prompt_id, split, base, deployment FROM change_deployments WHERE change_id = $1 ORDER BY position",
+    type Row = (
+        String,
+        String,
+        i64,
+        Option<i64>,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+    );
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT prompt_id, split, base, deployment, plan, steps, shift_id FROM change_deployments \
+         WHERE change_id = $1 ORDER BY position",
     )
     .bind(id.cast_signed())
     .fetch_all(&mut *sql)
     .await?;
     let mut items = Vec::with_capacity(rows.len());
-    for (prompt, split, base, deployment) in rows {
+    for (prompt, split, base, deployment, plan, steps, shift) in rows {
         let live = deployments::live(sql, &prompt, environment).await?;
         items.push(ChangeDeployment {
             split: parse(&split)?,
             base: number(base)?,
             live: live.map_or(0, |live| live.number),
             deployment: deployment.map(number).transpose()?,
+            plan: plan.as_deref().map(parse).transpose()?,
+            steps: steps.as_deref().map(parse).transpose()?.unwrap_or_default(),
+            shift,
             prompt,
         });
     }
@@ -280,11 +313,11 @@ async fn deployments_of(
 async fn authors_of(sql: &mut SqliteConnection, items: &[ChangeDeployment]) -> Result<Vec<String>, RegistryError> {
     let mut authors = Vec::new();
     for item in items {
-        for arm in &item.split {
+        for version in item.versions().collect::<BTreeSet<_>>() {
             let (author,): (String,) =
                 sqlx::query_as("SELECT author FROM versions WHERE prompt_id = $1 AND version = $2")
                     .bind(&item.prompt)
-                    .bind(i64::from(arm.version))
+                    .bind(i64::from(version))
                     .fetch_one(&mut *sql)
                     .await?;
             if !authors.contains(&author) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::change::{By, Change};
-use super::deployments::{Next, live, require_versions, select, write};
+use super::deployments::{Next, history, live, require_versions, write};
 use super::rollback::{Past, previous};
 use super::{Deployment, Environment, Missing, Published, Registry, RegistryError, about, environments, prompts};
 use crate::domain::split::{Arm, upper_bounds};
@@ -316,8 +316,7 @@ impl Registry {
         let mut change = Change::begin(self, by.actor).await?;
         let prompt = prompts::require(change.sql(), prompt).await?;
         let place = environments::one(change.sql(), environment).await?;
-        let mut history = select(change.sql(), &prompt, environment, i64::MAX, i64::MAX).await?;
-        history.reverse();
+        let mut history = history(change.sql(), &prompt, environment).await?;
         let target = target(&history, &prompt, environment, place.protected, to)?;
         let past = &history[target as usize - 1];
         if past.break_glass {
@@ -341,7 +340,7 @@ impl Registry {
 }
 
 /// Picks the deployment to return to; `history` starts with number 1.
-fn target(
+pub(super) fn target(
     history: &[Deployment],
     prompt: &str,
     environment: &str,

@@ -117,6 +117,17 @@ pub(super) async fn select(
     rows.into_iter().map(deployment).collect()
 }
 
+/// Reads every deployment, oldest first.
+pub(super) async fn history(
+    sql: &mut SqliteConnection,
+    prompt: &str,
+    environment: &str,
+) -> Result<Vec<Deployment>, RegistryError> {
+    let mut history = select(sql, prompt, environment, i64::MAX, i64::MAX).await?;
+    history.reverse();
+    Ok(history)
+}
+
 /// Reads the last deployment: what is live, or that nothing is since the prompt was taken off.
 pub(super) async fn live(
     sql: &mut SqliteConnection,

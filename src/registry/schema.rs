@@ -58,6 +58,12 @@ const MIGRATIONS: &[Migration] = &[
         data: Data::Nothing,
         sqlite: "",
     },
+    Migration {
+        name: "0007_change_plans",
+        sql: include_str!("migrations/0007_change_plans.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
 
 /// The number of the last migration: what rows look like.

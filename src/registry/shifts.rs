@@ -13,8 +13,10 @@ use super::change::{By, Change};
 use super::deployments::{Deployment, live, require_versions};
 use super::{Missing, Page, PageOf, Published, Registry, RegistryError, about, environments, number, parse, prompts};
 use super::{secret, text};
-use crate::domain::shift::{self, Due, Step, gradual};
+use crate::domain::shift::{Due, Step};
 use crate::domain::split::Arm;
+
+pub use crate::domain::shift::Plan;
 
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,17 +46,8 @@ pub struct Shift {
     pub created_at_us: i64,
     pub created_by: String,
     pub finished_at_us: Option<i64>,
-}
-
-/// What a new plan does.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Plan {
-    Steps(Vec<Step>),
-    /// To one version, in shares of percent.
-    Gradual {
-        version: u32,
-        steps: Vec<(Due, f64)>,
-    },
+    /// The change that it was approved with.
+    pub change: Option<u64>,
 }
 
 /// A plan to make.
@@ -63,8 +56,18 @@ pub struct NewShift<'a> {
     pub prompt: &'a str,
     pub environment: &'a str,
     pub plan: Plan,
-    /// Whether somebody approved it, which lets it into a protected environment.
-    pub approved: bool,
+}
+
+/// A plan to write, after all checks.
+pub(super) struct Planned<'a> {
+    pub prompt: &'a str,
+    pub environment: &'a str,
+    pub steps: &'a [Step],
+    /// The deployment that is live, 0 for none.
+    pub live: u32,
+    pub message: &'a str,
+    /// The change that was approved, which lets it into a protected environment.
+    pub change: Option<u64>,
 }
 
 /// A plan's row.
@@ -83,6 +86,7 @@ struct Row {
     created_by: String,
     creator_id: String,
     finished_at: Option<i64>,
+    change_id: Option<i64>,
 }
 
 impl sqlx::FromRow<'_, SqliteRow> for Row {
@@ -103,12 +107,13 @@ impl sqlx::FromRow<'_, SqliteRow> for Row {
             created_by: row.try_get("created_by")?,
             creator_id: row.try_get("creator_id")?,
             finished_at: row.try_get("finished_at")?,
+            change_id: row.try_get("change_id")?,
         })
     }
 }
 
 const COLUMNS: &str = "id, prompt_id, environment, message, state, reason, next_step, next_at, expects, approved, \
-     created_at, created_by, creator_id, finished_at";
+     created_at, created_by, creator_id, finished_at, change_id";
 
 async fn find(sql: &mut SqliteConnection, id: &str) -> Result<Option<Row>, RegistryError> {
     let query = format!("SELECT {COLUMNS} FROM shifts WHERE id = $1");
@@ -148,6 +153,7 @@ async fn shift(sql: &mut SqliteConnection, row: Row) -> Result<Shift, RegistryEr
         created_at_us: row.created_at,
         created_by: row.created_by,
         finished_at_us: row.finished_at,
+        change: row.change_id.map(i64::cast_unsigned),
     })
 }
 
@@ -187,21 +193,6 @@ async fn end(change: &mut Change<'_>, id: &str, state: &str, reason: &str) -> Re
     Ok(())
 }
 
-/// Works out the steps of a plan made now.
-fn steps(plan: Plan, live: &[Arm], now_us: i64) -> Result<Vec<Step>, String> {
-    let steps = match plan {
-        Plan::Steps(steps) => steps,
-        Plan::Gradual { version, steps } => {
-            let (dues, percents): (Vec<Due>, Vec<f64>) = steps.into_iter().unzip();
-            let splits = gradual(live, version, &percents)?;
-            let pair = |(due, split)| Step { due, split };
-            dues.into_iter().zip(splits).map(pair).collect()
-        }
-    };
-    shift::check(&steps, now_us)?;
-    Ok(steps)
-}
-
 fn shown(steps: &[Step]) -> Value {
     let step = |step: &Step| json!({"due": step.due, "split": step.split});
     steps.iter().map(step).collect()
@@ -227,41 +218,36 @@ impl Registry {
         require_none_running(change.sql(), &prompt, new.environment).await?;
         let live = live(change.sql(), &prompt, new.environment).await?;
         let present = live.as_ref().map_or(&[][..], |live| &live.split);
-        let steps = steps(new.plan.clone(), present, now_us).map_err(|message| RegistryError::InvalidField {
+        let steps = new.plan.steps(present, now_us);
+        let steps = steps.map_err(|message| RegistryError::InvalidField {
             field: "steps",
             message,
         })?;
         for step in &steps {
             require_versions(change.sql(), &prompt, &step.split).await?;
         }
-        if place.protected && !new.approved {
+        if place.protected {
+            let mut deployment = request(&new.plan);
+            deployment["prompt"] = json!(prompt);
             let change = json!({
-                "prompt": prompt, "environment": new.environment, "steps": shown(&steps), "message": by.message,
+                "environment": new.environment, "deployments": [deployment], "message": by.message,
             });
             return Err(RegistryError::ApprovalRequired {
                 change: Box::new(change),
             });
         }
-        let id = secret::id("shf");
-        insert(
-            &mut change,
-            &id,
-            &prompt,
-            &new,
-            &steps,
-            live.map_or(0, |live| live.number),
-            by,
-        )
-        .await?;
-        let row = find(change.sql(), &id)
-            .await?
-            .ok_or_else(|| Missing::Shift(id.clone()))?;
+        let planned = Planned {
+            prompt: &prompt,
+            environment: new.environment,
+            steps: &steps,
+            live: live.map_or(0, |live| live.number),
+            message: by.message,
+            change: None,
+        };
+        let id = begin(&mut change, &planned).await?;
+        let row = find(change.sql(), &id).await?.ok_or(Missing::Shift(id))?;
         let value = shift(change.sql(), row).await?;
-        let subject = format!("{prompt}@{}", new.environment);
-        let detail = json!({
-            "environment": new.environment, "from": null, "to": {"shift": id, "steps": shown(&steps), "approved": new.approved}, "message": by.message,
-        });
-        let generation = change.commit("shift.create", &subject, detail).await?;
+        let generation = change.end().await?;
         Ok(Published { value, generation })
     }
 
@@ -340,7 +326,7 @@ impl Registry {
     }
 }
 
-async fn require_none_running(
+pub(super) async fn require_none_running(
     sql: &mut SqliteConnection,
     prompt: &str,
     environment: &str,
@@ -359,44 +345,60 @@ async fn require_none_running(
     }
 }
 
-/// Writes a plan and its steps.
-async fn insert(
-    change: &mut Change<'_>,
-    id: &str,
-    prompt: &str,
-    new: &NewShift<'_>,
-    steps: &[Step],
-    expects: u32,
-    by: By<'_>,
-) -> Result<(), RegistryError> {
-    let at_us = change.at_us;
-    let first_at = match steps[0].due {
+/// A plan as the API takes it.
+fn request(plan: &Plan) -> Value {
+    let step = |due: Due, key: &str, value: Value| match due {
+        Due::At(at_us) => {
+            let at = jiff::Timestamp::from_microsecond(at_us).map_or_else(|_| String::new(), |at| at.to_string());
+            json!({"at": at, key: value})
+        }
+        Due::After(after_us) => json!({"after": format!("{}s", after_us / 1_000_000), key: value}),
+    };
+    match plan {
+        Plan::Steps(steps) => {
+            let steps = steps.iter().map(|one| step(one.due, "split", json!(one.split)));
+            json!({"steps": steps.collect::<Vec<_>>()})
+        }
+        Plan::Gradual { version, steps } => {
+            let steps = steps.iter().map(|&(due, percent)| step(due, "percent", json!(percent)));
+            json!({"to_version": version, "steps": steps.collect::<Vec<_>>()})
+        }
+    }
+}
+
+/// Writes a plan and its steps, and that somebody made it; returns its id.
+pub(super) async fn begin(change: &mut Change<'_>, planned: &Planned<'_>) -> Result<String, RegistryError> {
+    let id = secret::id("shf");
+    let (at_us, actor) = (change.at_us, change.actor);
+    let first_at = match planned.steps[0].due {
         Due::At(due) => due,
         Due::After(after) => at_us + after,
     };
     sqlx::query(
         "INSERT INTO shifts (id, prompt_id, environment, message, state, reason, next_step, next_at, expects, approved, \
-         created_at, created_by, creator_id) VALUES ($1, $2, $3, $4, 'running', '', 0, $5, $6, $7, $8, $9, $10)",
+         created_at, created_by, creator_id, change_id) \
+         VALUES ($1, $2, $3, $4, 'running', '', 0, $5, $6, $7, $8, $9, $10, $11)",
     )
-    .bind(id)
-    .bind(prompt)
-    .bind(new.environment)
-    .bind(by.message)
+    .bind(&id)
+    .bind(planned.prompt)
+    .bind(planned.environment)
+    .bind(planned.message)
     .bind(first_at)
-    .bind(i64::from(expects))
-    .bind(i64::from(new.approved))
+    .bind(i64::from(planned.live))
+    .bind(i64::from(planned.change.is_some()))
     .bind(at_us)
-    .bind(by.actor.name)
-    .bind(by.actor.user_id)
+    .bind(actor.name)
+    .bind(actor.user_id)
+    .bind(planned.change.map(u64::cast_signed))
     .execute(change.sql())
     .await?;
-    for (at, step) in (0i64..).zip(steps) {
+    for (at, step) in (0i64..).zip(planned.steps) {
         let (due_at, after_us) = match step.due {
             Due::At(due) => (Some(due), None),
             Due::After(after) => (None, Some(after)),
         };
         sqlx::query("INSERT INTO shift_steps (shift_id, step, due_at, after_us, split) VALUES ($1, $2, $3, $4, $5)")
-            .bind(id)
+            .bind(&id)
             .bind(at)
             .bind(due_at)
             .bind(after_us)
@@ -404,5 +406,11 @@ async fn insert(
             .execute(change.sql())
             .await?;
     }
-    Ok(())
+    let subject = format!("{}@{}", planned.prompt, planned.environment);
+    let detail = json!({
+        "environment": planned.environment, "from": null, "message": planned.message,
+        "to": {"shift": id, "steps": shown(planned.steps), "change": planned.change},
+    });
+    change.audit("shift.create", &subject, detail).await?;
+    Ok(id)
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::cell::Cell;
+use super::routing::Routing;
 use super::tables::Snapshot;
 use crate::registry::{Registry, RegistryError};
 
@@ -60,6 +61,11 @@ impl Publisher {
     /// Returns the generation being served.
     pub fn generation(&self) -> u64 {
         self.cell.load().generation
+    }
+
+    /// Returns the models of this node.
+    pub fn routing(&self) -> Arc<Routing> {
+        Arc::clone(&self.cell.load().routing)
     }
 
     /// Returns how long ago the registry last confirmed the table being served.

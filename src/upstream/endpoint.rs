@@ -1,5 +1,6 @@
 //! A provider's API as the pool needs it: address, TLS, ready-made headers, time limits.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::{Provider, ProviderKind, Secret, Timeouts};
+use crate::config::{Provider, ProviderKind, Timeouts};
+use crate::domain::scrub::{Scrubber, Scrubbing};
 
 /// A provider, ready to be called.
 #[derive(Debug)]
@@ -27,7 +29,8 @@ pub struct Endpoint {
     pub(super) port: u16,
     /// Path of the base URL without a slash at its end.
     base_path: String,
-    credential: Option<Secret>,
+    /// Finds the credential in what the provider says.
+    credential: Option<Scrubber>,
     pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
@@ -96,7 +99,7 @@ impl Endpoint {
             headers,
             host,
             port,
-            credential: provider.api_key.clone(),
+            credential: provider.api_key.as_ref().and_then(|key| Scrubber::new(key.expose())),
             base_path: uri.path().trim_end_matches('/').to_owned(),
             tls,
         })
@@ -110,13 +113,12 @@ impl Endpoint {
 
     /// Removes headers of the provider's that hold the credential.
     pub fn scrub_headers(&self, headers: &mut HeaderMap) {
-        let Some(credential) = self.credential.as_ref().filter(|c| !c.expose().is_empty()) else {
+        let Some(credential) = &self.credential else {
             return;
         };
-        let holds = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), credential.expose().as_bytes());
         while let Some(name) = headers
             .iter()
-            .find_map(|(name, value)| holds(value).map(|_| name.clone()))
+            .find_map(|(name, value)| credential.finds(value.as_bytes()).then(|| name.clone()))
         {
             headers.remove(name);
         }
@@ -124,22 +126,18 @@ impl Endpoint {
 
     /// Replaces the credential in a text of the provider's, should it have put it there.
     pub fn scrub(&self, text: Bytes) -> Bytes {
-        let credential = match &self.credential {
-            Some(credential) if !credential.expose().is_empty() => credential.expose().as_bytes(),
-            _ => return text,
-        };
-        if memchr::memmem::find(&text, credential).is_none() {
+        let Some(credential) = &self.credential else {
             return text;
+        };
+        match credential.clean(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(clean) => clean.into(),
         }
-        let mut clean = Vec::with_capacity(text.len());
-        let mut rest = text.as_ref();
-        while let Some(at) = memchr::memmem::find(rest, credential) {
-            clean.extend_from_slice(&rest[..at]);
-            clean.extend_from_slice(b"***");
-            rest = &rest[at + credential.len()..];
-        }
-        clean.extend_from_slice(rest);
-        clean.into()
+    }
+
+    /// Begins to do so in a text that comes in pieces; `None` where there is no credential.
+    pub fn scrubbing(&self) -> Option<Scrubbing> {
+        self.credential.as_ref().map(Scrubber::begin)
     }
 }
 

@@ -12,6 +12,7 @@ mod input;
 mod kill;
 mod layering;
 mod plain;
+mod preflight;
 mod privacy;
 mod publish;
 mod records;

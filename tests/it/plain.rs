@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, PROVIDER_KEY, TestGateway};
+use crate::support::{Answer, PROVIDER_KEY, TestGateway, scripted};
 
 fn raw(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "hi"}]})
@@ -199,6 +199,90 @@ async fn credentials_stay_on_their_side() {
         for (path, bytes) in records.files() {
             let found = memchr::memmem::find(&bytes, secret.as_bytes());
             assert_eq!(found, None, "{secret} in {}", path.display());
+        }
+    }
+}
+
+/// Providers repeat keys in their errors; those too large to hold are no exception.
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_key_is_taken_out_of_large_errors() {
+    let text: String = (0..40_000)
+        .map(|n| format!("{n:05} bad key {PROVIDER_KEY}\n"))
+        .collect();
+    let clean = text.replace(PROVIDER_KEY, "***");
+    let length = text.len();
+    assert!(length > 1 << 20);
+    let half = &text[..length - PROVIDER_KEY.len() / 2];
+    let head = "HTTP/1.1 401 Unauthorized\r\ncontent-type: text/plain\r\n";
+    for (what, answer, complete) in [
+        (
+            "announced",
+            format!("{head}content-length: {length}\r\n\r\n{text}"),
+            true,
+        ),
+        (
+            "chunked",
+            format!("{head}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{text}\r\n0\r\n\r\n"),
+            true,
+        ),
+        ("cut", format!("{head}content-length: {length}\r\n\r\n{half}"), false),
+    ] {
+        let url = scripted(answer).await;
+        let gateway = TestGateway::with(|config| {
+            config.providers[0].base_url = url.parse().unwrap();
+            config.telemetry.capture_max_field = 4 << 20;
+        })
+        .await;
+        let body = json!({"model": "mock-model", "messages": [{"role": "user", "content": "hi"}]});
+        let mut response = gateway
+            .request(Method::POST, "/v1/chat/completions")
+            .json(&body)
+            .send()
+            .await
+            .expect("an answer");
+        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert_eq!(
+            (response.status().as_u16(), response.content_length()),
+            (401, None),
+            "{what}"
+        );
+        let mut got = Vec::new();
+        let ended = loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => got.extend_from_slice(&chunk),
+                ended => break ended.is_ok(),
+            }
+        };
+        let got = String::from_utf8(got).unwrap();
+        assert_eq!(ended, complete, "{what}");
+        assert!(
+            if complete {
+                got == clean
+            } else {
+                clean.starts_with(&got)
+            },
+            "{what}: other bytes arrived, {} of them",
+            got.len()
+        );
+        let record = gateway.record(&id).await;
+        let kept = record["response"].as_str().unwrap();
+        let same = if complete {
+            kept == clean
+        } else {
+            clean.starts_with(kept)
+        };
+        assert!(
+            same && kept.len() > 1 << 19,
+            "{what}: other bytes are recorded, {} of them",
+            kept.len()
+        );
+        assert_eq!(record["response_bytes"], kept.len(), "{what}");
+        for (path, bytes) in gateway.stop().await.files() {
+            assert!(
+                memchr::memmem::find(&bytes, PROVIDER_KEY.as_bytes()).is_none(),
+                "{what}: in {}",
+                path.display()
+            );
         }
     }
 }

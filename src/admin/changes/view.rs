@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::admin::call::time;
+use crate::domain::shift::{Due, Step};
 use crate::registry::{ChangeRecord, LeadTime, ReviewStats};
 
 pub fn whole(record: &ChangeRecord) -> Value {
     let deployments = record.deployments.iter().map(|item| {
         json!({
             "prompt": item.prompt, "split": item.split, "base": item.base, "live": item.live,
-            "deployment": item.deployment,
+            "steps": item.steps.iter().map(step).collect::<Vec<_>>(), "deployment": item.deployment, "shift": item.shift,
         })
     });
     let reviews = record.reviews.iter().map(|review| {
@@ -47,6 +48,14 @@ pub fn whole(record: &ChangeRecord) -> Value {
         "applied_by": record.applied_by,
         "applied_generation": record.applied_generation,
     })
+}
+
+fn step(step: &Step) -> Value {
+    let (at, after_seconds) = match step.due {
+        Due::At(at_us) => (json!(time(at_us)), Value::Null),
+        Due::After(after_us) => (Value::Null, json!(after_us / 1_000_000)),
+    };
+    json!({"at": at, "after_seconds": after_seconds, "split": step.split})
 }
 
 /// Reported checks, and required ones that nobody reported yet.

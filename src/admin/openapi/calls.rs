@@ -12,6 +12,8 @@ pub(in crate::admin) struct Call {
     /// Schema of the body.
     pub(super) body: Option<&'static str>,
     pub(super) status: u16,
+    /// Answers 201 where it made what was not there.
+    pub(super) creates: bool,
     /// Schema of the answer.
     pub(super) answer: &'static str,
 }
@@ -100,6 +102,7 @@ const fn read(path: &'static str, summary: &'static str, query: &'static [&'stat
         query,
         body: None,
         status: 200,
+        creates: false,
         answer,
     }
 }
@@ -120,6 +123,7 @@ const fn write(
         query: &[],
         body,
         status: answer.0,
+        creates: false,
         answer: answer.1,
     }
 }
@@ -127,6 +131,11 @@ const fn write(
 impl Call {
     const fn needs(mut self, need: Need) -> Self {
         self.need = need;
+        self
+    }
+
+    const fn or_creates(mut self) -> Self {
+        self.creates = true;
         self
     }
 
@@ -225,7 +234,8 @@ pub(in crate::admin) const CALLS: &[Call] = &[
         Some("SaveDraft"),
         (200, "Draft"),
     )
-    .asks(DRAFT),
+    .asks(DRAFT)
+    .or_creates(),
     write(
         "delete",
         Write,
@@ -336,6 +346,14 @@ pub(in crate::admin) const CALLS: &[Call] = &[
         (200, "Deployment"),
     ),
     write(
+        "post",
+        Read,
+        "/prompts/{id}/preflight",
+        "Rehearse a deployment on recorded requests",
+        Some("NewPreflight"),
+        (200, "Preflight"),
+    ),
+    write(
         "put",
         Write,
         "/prompts/{id}/aliases/{alias}",
@@ -419,6 +437,14 @@ pub(in crate::admin) const CALLS: &[Call] = &[
         Propose,
         "/changes/{change}/refresh",
         "Put it on top of what is live by now",
+        None,
+        (200, "Change"),
+    ),
+    write(
+        "post",
+        Propose,
+        "/changes/{change}/preflight",
+        "Rehearse it on recorded requests again",
         None,
         (200, "Change"),
     ),

@@ -1,6 +1,7 @@
 //! From a proposal to live, and every way that is refused.
 
 mod authority;
+mod plans;
 
 use super::*;
 
@@ -129,12 +130,13 @@ async fn refused_deployment_becomes_a_change_that_goes_live() {
     );
     assert_eq!(live["message"], "shorter");
     assert_eq!(
-        team.log(6).await,
+        team.log(7).await,
         [
             "dan change.apply change/1",
             "dan deployment.deploy support/greet@production",
             "rob change.approve change/1",
             "vic change.comment change/1",
+            "dan change.preflight change/1",
             "dan change.propose change/1",
             &format!("dan refused {GREET}"),
         ]

@@ -116,7 +116,13 @@ async fn plans_that_make_no_sense_are_refused_with_the_step() {
         .expect(200);
     let body = json!({"environment": "production", "to_version": 2});
     let error = admin.post(&path, body).await.refused(403, "approval_required");
-    assert_eq!(error["details"]["change"]["steps"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        error["details"]["change"]["deployments"][0]["steps"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
 }
 
 #[tokio::test]

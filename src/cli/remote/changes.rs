@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::deploy::parse_split;
+use super::shift::parse_step;
 use super::{Remote, Server, block_on, encode, split, table, text, when, with_query};
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +73,9 @@ enum Command {
         /// What changes, and why
         #[arg(long, short)]
         message: String,
+        /// Step by step, in percent, each with how long after the one before, or when: 5,10m:25,1h:100
+        #[arg(long, value_delimiter = ',')]
+        steps: Vec<String>,
         /// Not yet for others
         #[arg(long)]
         draft: bool,
@@ -161,10 +165,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             environment,
             deployments,
             message,
+            steps,
             draft,
             server,
         } => {
-            let items = deployments.iter().map(|text| parse_deployment(text));
+            let steps = steps.iter().map(|step| parse_step(step));
+            let steps = steps.collect::<anyhow::Result<Vec<Value>>>()?;
+            let items = deployments.iter().map(|text| parse_deployment(text, &steps));
             let items = items.collect::<anyhow::Result<Vec<Value>>>()?;
             let body = json!({"environment": environment, "deployments": items, "message": message, "draft": draft});
             send(&server, Method::POST, "/changes", &body)
@@ -263,12 +270,17 @@ fn send(server: &Server, method: Method, path: &str, body: &Value) -> anyhow::Re
     })
 }
 
-/// Reads `support/greet=3` or `support/greet=control=1:80,b=2:20`.
-fn parse_deployment(text: &str) -> anyhow::Result<Value> {
+/// Reads `support/greet=3` or `support/greet=control=1:80,b=2:20`; steps lead to a version.
+fn parse_deployment(text: &str, steps: &[Value]) -> anyhow::Result<Value> {
     let (prompt, arms) = text
         .split_once('=')
         .with_context(|| format!("{text:?} is not of the form prompt=version, for instance support/greet=3"))?;
-    let split = match arms.parse::<u32>() {
+    let version = arms.parse::<u32>();
+    if !steps.is_empty() {
+        let version = version.with_context(|| format!("{text:?}: --steps lead to one version, not to arms"))?;
+        return Ok(json!({"prompt": prompt, "to_version": version, "steps": steps}));
+    }
+    let split = match version {
         Ok(version) => json!([{"variant": "control", "version": version, "weight": 100}]),
         Err(_) => parse_split(arms.split(','))?,
     };
@@ -299,11 +311,19 @@ fn show(remote: &Remote, change: &Value) {
     );
     let list = |name: &str| change[name].as_array().cloned().unwrap_or_default();
     for item in list("deployments") {
-        let made = match item["deployment"].as_u64() {
-            Some(number) => format!(", deployment {number}"),
-            None => String::new(),
+        let made = match (item["deployment"].as_u64(), item["shift"].as_str()) {
+            (Some(number), _) => format!(", deployment {number}"),
+            (None, Some(shift)) => format!(", shift {shift}"),
+            (None, None) => String::new(),
         };
         println!("  {}: {}{made}", text(&item["prompt"]), split(&item["split"]));
+        for step in item["steps"].as_array().into_iter().flatten() {
+            let due = match (step["at"].as_str(), step["after_seconds"].as_u64()) {
+                (Some(at), _) => format!("at {at}"),
+                (None, after) => format!("after {} s", after.unwrap_or_default()),
+            };
+            println!("    {due}: {}", split(&step["split"]));
+        }
     }
     let approvals = &change["approvals"];
     println!("  approvals: {} of {}", approvals["given"], approvals["needed"]);
@@ -315,6 +335,15 @@ fn show(remote: &Remote, change: &Value) {
             text(&check["name"]),
             text(&check["state"])
         );
+    }
+    if let Some(summary) = change["preflight"]["summary"].as_str() {
+        println!("  preflight {}: {summary}", text(&change["preflight"]["state"]));
+        for prompt in change["preflight"]["prompts"].as_array().into_iter().flatten() {
+            let arms = prompt["arms"].as_array().into_iter().flatten();
+            for finding in arms.flat_map(|arm| arm["findings"].as_array().into_iter().flatten()) {
+                println!("    {}: {}", text(&finding["level"]), text(&finding["message"]));
+            }
+        }
     }
     for prompt in list("stale") {
         println!(
@@ -362,13 +391,13 @@ mod tests {
     #[test]
     fn deployment_is_a_version_or_arms() {
         assert_eq!(
-            parse_deployment("support/greet=3").unwrap(),
+            parse_deployment("support/greet=3", &[]).unwrap(),
             json!({"prompt": "support/greet", "split": [{"variant": "control", "version": 3, "weight": 100}]})
         );
-        let arms = parse_deployment("a=x=1:80,y=2:20").unwrap();
+        let arms = parse_deployment("a=x=1:80,y=2:20", &[]).unwrap();
         assert_eq!(arms["split"][1], json!({"variant": "y", "version": 2, "weight": 20.0}));
         for bad in ["a", "=3", "a=x", "a=", "a=x=1"] {
-            assert!(parse_deployment(bad).is_err(), "{bad}");
+            assert!(parse_deployment(bad, &[]).is_err(), "{bad}");
         }
     }
 

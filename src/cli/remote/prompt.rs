@@ -54,6 +54,8 @@ enum Command {
         #[command(flatten)]
         server: Server,
     },
+    /// Rehearse a deployment on recorded requests, without calling a model
+    Preflight(super::preflight::Args),
     /// Show what changed between versions, a draft, and what is live
     ///
     /// Each side is a version (3), draft:name, draft:user/name, live:environment or live:environment/variant:
@@ -80,6 +82,7 @@ enum Command {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
+        Command::Preflight(args) => super::preflight::run(args),
         Command::Create {
             id,
             description,

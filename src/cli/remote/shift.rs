@@ -62,7 +62,7 @@ enum Command {
 }
 
 /// Reads `25`, `10m:25` or `2030-01-31T08:00:00Z:25`.
-fn parse_step(step: &str) -> anyhow::Result<Value> {
+pub(super) fn parse_step(step: &str) -> anyhow::Result<Value> {
     let (when, percent) = step.rsplit_once(':').unwrap_or(("", step));
     let percent: f64 = percent
         .parse()

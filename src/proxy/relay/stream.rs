@@ -16,10 +16,11 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::Sleep;
 
+use super::opaque::Opaque;
 use super::{broken, outcome_of, scrub};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::exchange::Outcome;
-use crate::provider::openai::{self, Assembly, Call, EventKind};
+use crate::provider::openai::{Assembly, Call, EventKind};
 use crate::provider::sse::{self, Piece, Splitter};
 use crate::proxy::exchange::{Captured, Exchange};
 use crate::proxy::finish;
@@ -77,19 +78,18 @@ enum Mode {
         /// The most text that is kept.
         limit: usize,
     },
-    Opaque {
-        /// The piece that waits for the next one, or for the record.
-        last: Bytes,
-        status: StatusCode,
-        kept: Vec<u8>,
-        limit: usize,
-        /// The answer's end, where its usage is.
-        tail: Vec<u8>,
-    },
+    Opaque(Opaque),
 }
 
-/// What is looked at of an answer's end.
-const TAIL_BYTES: usize = 1 << 10;
+impl Mode {
+    /// The provider's status.
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Opaque(opaque) => opaque.status(),
+            Self::Events { .. } => StatusCode::OK,
+        }
+    }
+}
 
 enum Phase {
     Relaying,
@@ -142,26 +142,17 @@ impl Relay {
         limits: Limits,
         status: StatusCode,
     ) -> Box<Self> {
-        let announced = upstream.announced_bytes().map(|rest| rest + beginning.len() as u64);
-        let mode = Mode::Opaque {
-            last: Bytes::new(),
-            status,
-            kept: Vec::new(),
-            // Also where none is recorded: tokens may have to be estimated from it.
-            limit: exchange.hold_stream(),
-            tail: Vec::new(),
-        };
-        let mut relay = Self::new(exchange, upstream, limits, mode);
+        let opaque = Opaque::new(&mut exchange, status);
+        let announced = upstream.announced_bytes().filter(|_| !opaque.may_change_length());
+        let announced = announced.map(|rest| rest + beginning.len() as u64);
+        let mut relay = Self::new(exchange, upstream, limits, Mode::Opaque(opaque));
         relay.announced = announced;
         relay.take(beginning);
         relay
     }
 
     fn new(mut exchange: Box<Exchange>, upstream: UpstreamBody, limits: Limits, mode: Mode) -> Box<Self> {
-        exchange.status_sent = match &mode {
-            Mode::Opaque { status, .. } => status.as_u16(),
-            Mode::Events { .. } => 200,
-        };
+        exchange.status_sent = mode.status().as_u16();
         exchange.relaying();
         exchange.worker.series.metrics.streams_open.inc();
         Box::new(Self {
@@ -274,24 +265,7 @@ impl Relay {
             exchange, mode, ready, ..
         } = self;
         match mode {
-            Mode::Opaque {
-                last,
-                kept,
-                limit,
-                tail,
-                ..
-            } => {
-                exchange.content.response_bytes += data.len() as u64;
-                let granted = exchange.content.draw(kept.len() + data.len(), *limit);
-                let room = granted.saturating_sub(kept.len());
-                kept.extend_from_slice(&data[..data.len().min(room)]);
-                tail.extend_from_slice(&data[data.len().saturating_sub(TAIL_BYTES)..]);
-                tail.drain(..tail.len().saturating_sub(TAIL_BYTES));
-                let earlier = std::mem::replace(last, data);
-                if !earlier.is_empty() {
-                    ready.push_back(earlier);
-                }
-            }
+            Mode::Opaque(opaque) => ready.extend(opaque.take(data, exchange)),
             Mode::Events {
                 splitter,
                 withhold_usage,
@@ -343,8 +317,9 @@ impl Relay {
     fn end(&mut self) {
         self.upstream = None;
         match &mut self.mode {
-            Mode::Opaque { last, .. } => {
-                let last = std::mem::take(last);
+            Mode::Opaque(opaque) => {
+                let (earlier, last) = opaque.end(&mut self.exchange);
+                self.ready.extend(earlier);
                 self.hold(last, false, Then::End);
             }
             Mode::Events {
@@ -354,7 +329,7 @@ impl Relay {
                 ..
             } => {
                 // Some compatible providers send a finish reason and no `[DONE]`, or leave out its blank line.
-                let tail = splitter.finish();
+                let tail = scrub(&self.exchange, splitter.finish());
                 let done = !tail.is_empty() && read_event(&mut self.exchange, &tail, *limit) == EventKind::Done;
                 let failed = *failed;
                 if failed || done || !self.exchange.facts().finish_reason.is_empty() {
@@ -370,29 +345,27 @@ impl Relay {
     /// Records the exchange; `last` and the end wait for the record.
     fn hold(&mut self, last: Bytes, failed: bool, then: Then) {
         self.settle();
-        let (outcome, status) = match &self.mode {
-            Mode::Opaque { status, .. } => (outcome_of(*status), status.as_u16()),
-            Mode::Events { .. } if failed => (Outcome::UpstreamError, 200),
-            Mode::Events { .. } => (Outcome::Ok, 200),
+        let status = self.mode.status();
+        let outcome = if failed {
+            Outcome::UpstreamError
+        } else {
+            outcome_of(status)
         };
         let error = failed.then_some(ErrorCode::UpstreamInvalid);
-        let ticket = self.exchange.record(outcome, status, error);
+        let ticket = self.exchange.record(outcome, status.as_u16(), error);
         self.phase = Phase::Holding(self.exchange.worker.recorder.flushed(ticket), last, then);
     }
 
     fn fail(&mut self, error: &ApiError) {
         self.upstream = None;
         self.settle();
-        let status = match &self.mode {
-            Mode::Opaque { status, .. } => status.as_u16(),
-            Mode::Events { .. } => 200,
-        };
+        let status = self.mode.status().as_u16();
         let ticket = self
             .exchange
             .record(finish::outcome_of(error.code), status, Some(error.code));
         let flushed = self.exchange.worker.recorder.flushed(ticket);
         let (last, then) = match &self.mode {
-            Mode::Opaque { .. } => (Bytes::new(), Then::Break),
+            Mode::Opaque(_) => (Bytes::new(), Then::Break),
             Mode::Events { .. } => (error_event(self.exchange.call.kind, error), Then::End),
         };
         self.phase = Phase::Holding(flushed, last, then);
@@ -401,17 +374,8 @@ impl Relay {
     /// Moves what was learnt from the answer to where the record finds it.
     fn settle(&mut self) {
         self.exchange.upstream_ended();
-        if let Mode::Opaque { kept, tail, status, .. } = &mut self.mode {
-            if status.is_success() && self.exchange.call.facts.usage.is_none() {
-                self.exchange.call.facts.usage = openai::usage_at_end(tail);
-            }
-            let kept = std::mem::take(kept);
-            let whole = kept.len() as u64 == self.exchange.content.response_bytes;
-            self.exchange.content.response = if whole {
-                Captured::Body(kept.into())
-            } else {
-                Captured::Part(kept)
-            };
+        if let Mode::Opaque(opaque) = &mut self.mode {
+            opaque.settle(&mut self.exchange);
         }
         self.exchange.take_facts();
     }

@@ -1,13 +1,14 @@
 //! Making a change live, all of it in one transaction.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
-use super::{ChangeRecord, one, refuse, subject};
+use super::{ChangeDeployment, ChangeRecord, one, refuse, subject};
 use crate::domain::review::ChangeState;
 use crate::registry::change::{Actor, Change};
 use crate::registry::deployments::{self, Next};
-use crate::registry::{Moved, Published, Registry, RegistryError};
+use crate::registry::shifts::{self, Planned};
+use crate::registry::{Moved, Published, Registry, RegistryError, about};
 
 /// Refuses when something else went live since the change was proposed: it was approved as a step from there.
 pub(super) async fn require_unmoved(sql: &mut SqliteConnection, record: &ChangeRecord) -> Result<(), RegistryError> {
@@ -50,10 +51,15 @@ pub(super) async fn write(change: &mut Change<'_>, record: &ChangeRecord) -> Res
     let (at_us, stamp, by) = (change.at_us, change.stamp(), change.actor.name);
     let mut made = Vec::with_capacity(record.deployments.len());
     for item in &record.deployments {
+        let live = deployments::live(change.sql(), &item.prompt, &record.environment).await?;
+        if !item.steps.is_empty() {
+            made.push(begin_shift(change, record, item).await?);
+            continue;
+        }
         let next = Next {
             prompt: item.prompt.clone(),
             environment: &record.environment,
-            live: deployments::live(change.sql(), &item.prompt, &record.environment).await?,
+            live,
             split: item.split.clone(),
             message: &record.message,
             rolled_back_to: None,
@@ -90,8 +96,35 @@ pub(super) async fn write(change: &mut Change<'_>, record: &ChangeRecord) -> Res
     change.audit("change.apply", &subject(record.id), detail).await
 }
 
+/// Hands a plan to those who carry out shifts, who begin with its first step.
+async fn begin_shift(
+    change: &mut Change<'_>,
+    record: &ChangeRecord,
+    item: &ChangeDeployment,
+) -> Result<Value, RegistryError> {
+    about::require_in_use(change.sql(), &item.prompt).await?;
+    shifts::require_none_running(change.sql(), &item.prompt, &record.environment).await?;
+    let planned = Planned {
+        prompt: &item.prompt,
+        environment: &record.environment,
+        steps: &item.steps,
+        live: item.live,
+        message: &record.message,
+        change: Some(record.id),
+    };
+    let shift = shifts::begin(change, &planned).await?;
+    sqlx::query("UPDATE change_deployments SET shift_id = $1 WHERE change_id = $2 AND prompt_id = $3")
+        .bind(&shift)
+        .bind(record.id.cast_signed())
+        .bind(&item.prompt)
+        .execute(change.sql())
+        .await?;
+    Ok(json!({"prompt": item.prompt, "shift": shift}))
+}
+
 impl Registry {
-    /// Makes a change live: all its deployments in one generation, or none.
+    /// Makes a change live: all its deployments in one generation, or none. Plans become shifts, of which
+    /// [`Registry::run_due_shifts`] carries out what is due.
     ///
     /// # Errors
     /// When it lacks approvals or required checks, something else went live since it was proposed, it is not open, there

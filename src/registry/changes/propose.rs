@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 
 use super::{ChangeRecord, one, refuse, set_state, subject};
 use crate::domain::review::ChangeState;
+use crate::domain::shift::{Plan, Step};
 use crate::domain::split::{Arm, upper_bounds};
 use crate::registry::change::{Actor, Change};
 use crate::registry::{Published, Registry, RegistryError, deployments, environments, prompts, text};
@@ -33,7 +34,15 @@ pub struct NewChange {
 pub struct ProposedDeployment {
     /// An id or an alias.
     pub prompt: String,
-    pub split: Vec<Arm>,
+    pub goal: Goal,
+}
+
+/// What is to be live: at once, or step by step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Goal {
+    /// No arms take the prompt off.
+    Split(Vec<Arm>),
+    Plan(Plan),
 }
 
 fn invalid(field: &'static str, message: impl Into<String>) -> RegistryError {
@@ -61,12 +70,14 @@ struct Checked {
     prompt: String,
     split: Vec<Arm>,
     base: u32,
+    plan: Option<(Plan, Vec<Step>)>,
 }
 
 async fn check(
     sql: &mut SqliteConnection,
     environment: &str,
     proposed: Vec<ProposedDeployment>,
+    now_us: i64,
 ) -> Result<Vec<Checked>, RegistryError> {
     environments::one(sql, environment).await?;
     if proposed.is_empty() || proposed.len() > MAX_DEPLOYMENTS {
@@ -77,18 +88,37 @@ async fn check(
         return Err(invalid("deployments", message));
     }
     let mut checked: Vec<Checked> = Vec::with_capacity(proposed.len());
-    for ProposedDeployment { prompt, split } in proposed {
+    for ProposedDeployment { prompt, goal } in proposed {
         let prompt = prompts::require(sql, &prompt).await?;
-        if !split.is_empty() {
-            upper_bounds(&split).map_err(|why| invalid("deployments", format!("prompt {prompt:?}: {why}")))?;
-        }
+        let refuse = |why| invalid("deployments", format!("prompt {prompt:?}: {why}"));
+        let live = deployments::live(sql, &prompt, environment).await?;
+        let (base, present) = live.map_or((0, Vec::new()), |live| (live.number, live.split));
+        let (split, plan) = match goal {
+            Goal::Split(split) => {
+                if !split.is_empty() {
+                    upper_bounds(&split).map_err(refuse)?;
+                }
+                (split, None)
+            }
+            Goal::Plan(plan) => {
+                let steps = plan.steps(&present, now_us).map_err(refuse)?;
+                for step in &steps {
+                    deployments::require_versions(sql, &prompt, &step.split).await?;
+                }
+                let last = steps.last().map_or_else(Vec::new, |last| last.split.clone());
+                (last, Some((plan, steps)))
+            }
+        };
         if checked.iter().any(|other| other.prompt == prompt) {
             return Err(invalid("deployments", format!("prompt {prompt:?} is there twice")));
         }
         deployments::require_versions(sql, &prompt, &split).await?;
-        let live = deployments::live(sql, &prompt, environment).await?;
-        let base = live.map_or(0, |live| live.number);
-        checked.push(Checked { prompt, split, base });
+        checked.push(Checked {
+            prompt,
+            split,
+            base,
+            plan,
+        });
     }
     Ok(checked)
 }
@@ -100,13 +130,16 @@ async fn write_deployments(change: &mut Change<'_>, id: u64, checked: &[Checked]
         .await?;
     for (position, item) in (0i64..).zip(checked) {
         sqlx::query(
-            "INSERT INTO change_deployments (change_id, position, prompt_id, split, base) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO change_deployments (change_id, position, prompt_id, split, base, plan, steps) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(id.cast_signed())
         .bind(position)
         .bind(&item.prompt)
         .bind(text(&item.split))
         .bind(i64::from(item.base))
+        .bind(item.plan.as_ref().map(|(plan, _)| text(plan)))
+        .bind(item.plan.as_ref().map(|(_, steps)| text(steps)))
         .execute(change.sql())
         .await?;
     }
@@ -141,7 +174,10 @@ fn require_proposer(record: &ChangeRecord, actor: Actor<'_>, what: &str) -> Resu
 pub(super) fn shown(record: &ChangeRecord) -> Value {
     let items = record.deployments.iter();
     let items: Vec<Value> = items
-        .map(|item| json!({"prompt": item.prompt, "split": item.split, "base": item.base}))
+        .map(|item| match item.steps.as_slice() {
+            [] => json!({"prompt": item.prompt, "split": item.split, "base": item.base}),
+            steps => json!({"prompt": item.prompt, "split": item.split, "base": item.base, "steps": steps}),
+        })
         .collect();
     json!({"revision": record.revision, "state": record.state.as_str(), "deployments": items})
 }
@@ -175,12 +211,12 @@ impl Registry {
                 "user {proposer:?} has {waiting} changes waiting, withdraw those that are not needed"
             )));
         }
-        let checked = check(change.sql(), &new.environment, new.deployments).await?;
+        let at_us = change.at_us;
+        let checked = check(change.sql(), &new.environment, new.deployments, at_us).await?;
         let (last,): (i64,) = sqlx::query_as("SELECT COALESCE(MAX(id), 0) FROM changes")
             .fetch_one(change.sql())
             .await?;
         let id = (last + 1).cast_unsigned();
-        let at_us = change.at_us;
         let state = if new.draft {
             ChangeState::Draft
         } else {
@@ -224,7 +260,8 @@ impl Registry {
         if before.state.is_over() {
             return Err(refuse(&before, "revised"));
         }
-        let checked = check(change.sql(), &before.environment, deployments).await?;
+        let at_us = change.at_us;
+        let checked = check(change.sql(), &before.environment, deployments, at_us).await?;
         write_deployments(&mut change, id, &checked).await?;
         let state = match before.state {
             ChangeState::Draft => ChangeState::Draft,
@@ -262,14 +299,17 @@ impl Registry {
             let message = format!("nothing else went live since change {id} was proposed, it needs no refresh");
             return Err(RegistryError::Conflict(message));
         }
-        for item in &before.deployments {
-            sqlx::query("UPDATE change_deployments SET base = $1 WHERE change_id = $2 AND prompt_id = $3")
-                .bind(i64::from(item.live))
-                .bind(id.cast_signed())
-                .bind(&item.prompt)
-                .execute(change.sql())
-                .await?;
-        }
+        // A plan may come to other steps on top of what is live by now.
+        let again = before.deployments.iter().map(|item| ProposedDeployment {
+            prompt: item.prompt.clone(),
+            goal: match &item.plan {
+                Some(plan) => Goal::Plan(plan.clone()),
+                None => Goal::Split(item.split.clone()),
+            },
+        });
+        let at_us = change.at_us;
+        let checked = check(change.sql(), &before.environment, again.collect(), at_us).await?;
+        write_deployments(&mut change, id, &checked).await?;
         let state = match before.state {
             ChangeState::Approved => ChangeState::Open,
             state => state,

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::preflight::PREFLIGHT;
 use super::propose::{MAX_TEXT_BYTES, check_text};
 use super::{ChangeRecord, apply, counts, one, refuse, set_state, subject};
 use crate::domain::prompt::validate_name;
@@ -88,7 +89,7 @@ async fn add_review(
 /// Applies a change that lacks nothing any more, where the environment wants that.
 ///
 /// Somebody must have approved it: what anybody proposes never goes live by itself.
-async fn apply_if_due(change: &mut Change<'_>, record: &ChangeRecord) -> Result<bool, RegistryError> {
+async fn apply_when_complete(change: &mut Change<'_>, record: &ChangeRecord) -> Result<bool, RegistryError> {
     let policy = environments::one(change.sql(), &record.environment).await?;
     let approved = record.lack.approvals_given > 0 && record.lack.approvals_needed > 0;
     if !(policy.auto_apply && approved && record.state.is_under_review() && record.lack.is_nothing()) {
@@ -96,6 +97,49 @@ async fn apply_if_due(change: &mut Change<'_>, record: &ChangeRecord) -> Result<
     }
     apply::write(change, record).await?;
     Ok(true)
+}
+
+/// Applies a change after a check, unless something else went live meanwhile.
+pub(super) async fn apply_if_due(change: &mut Change<'_>, id: u64) -> Result<(), RegistryError> {
+    let record = one(change.sql(), id).await?;
+    if record.moved().next().is_none() {
+        apply_when_complete(change, &record).await?;
+    }
+    Ok(())
+}
+
+/// What a check says of a revision.
+pub(super) struct Report<'a> {
+    pub name: &'a str,
+    pub state: CheckState,
+    pub url: Option<&'a str>,
+    pub summary: &'a str,
+    pub reporter: &'a str,
+}
+
+pub(super) async fn write_check(
+    change: &mut Change<'_>,
+    record: &ChangeRecord,
+    report: &Report<'_>,
+) -> Result<(), RegistryError> {
+    let at_us = change.at_us;
+    sqlx::query(
+        "INSERT INTO change_checks (change_id, name, revision, state, url, summary, reporter, reported_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (change_id, name) DO UPDATE SET \
+         revision = excluded.revision, state = excluded.state, url = excluded.url, summary = excluded.summary, \
+         reporter = excluded.reporter, reported_at = excluded.reported_at",
+    )
+    .bind(record.id.cast_signed())
+    .bind(report.name)
+    .bind(i64::from(record.revision))
+    .bind(report.state.as_str())
+    .bind(report.url)
+    .bind(report.summary)
+    .bind(report.reporter)
+    .bind(at_us)
+    .execute(change.sql())
+    .await?;
+    Ok(())
 }
 
 impl Registry {
@@ -148,7 +192,7 @@ impl Registry {
             "approvals": {"given": record.lack.approvals_given, "needed": record.lack.approvals_needed},
         });
         change.audit("change.approve", &subject(id), detail).await?;
-        apply_if_due(&mut change, &record).await?;
+        apply_when_complete(&mut change, &record).await?;
         finish(change, id).await
     }
 
@@ -226,6 +270,11 @@ impl Registry {
         actor: impl Into<Actor<'_>>,
     ) -> Result<Published<ChangeRecord>, RegistryError> {
         validate_name("check", &check.name).map_err(|message| invalid("name", message))?;
+        if check.name == PREFLIGHT {
+            let message =
+                "the check \"preflight\" is reported by promptgate itself, run it with POST /changes/{id}/preflight";
+            return Err(invalid("name", message));
+        }
         check_length("summary", &check.summary)?;
         if let Some(url) = &check.url
             && (url.len() > MAX_URL_BYTES || !(url.starts_with("https://") || url.starts_with("http://")))
@@ -243,38 +292,26 @@ impl Registry {
         if known.is_none() && before.checks.len() >= MAX_CHECKS {
             return Err(RegistryError::Conflict(format!("change {id} has {MAX_CHECKS} checks")));
         }
-        let (at_us, reporter) = (change.at_us, change.actor.name);
-        sqlx::query(
-            "INSERT INTO change_checks (change_id, name, revision, state, url, summary, reporter, reported_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (change_id, name) DO UPDATE SET \
-             revision = excluded.revision, state = excluded.state, url = excluded.url, summary = excluded.summary, \
-             reporter = excluded.reporter, reported_at = excluded.reported_at",
-        )
-        .bind(id.cast_signed())
-        .bind(&check.name)
-        .bind(i64::from(before.revision))
-        .bind(check.state.as_str())
-        .bind(&check.url)
-        .bind(&check.summary)
-        .bind(reporter)
-        .bind(at_us)
-        .execute(change.sql())
-        .await?;
+        let report = Report {
+            name: &check.name,
+            state: check.state,
+            url: check.url.as_deref(),
+            summary: &check.summary,
+            reporter: change.actor.name,
+        };
+        write_check(&mut change, &before, &report).await?;
         let detail = json!({
             "environment": before.environment, "revision": before.revision, "check": check.name,
             "from": known.map(|known| before.check_state(known).as_str()), "to": check.state.as_str(),
             "message": check.summary,
         });
         change.audit("change.check", &subject(id), detail).await?;
-        let record = one(change.sql(), id).await?;
-        if record.moved().next().is_none() {
-            apply_if_due(&mut change, &record).await?;
-        }
+        apply_if_due(&mut change, id).await?;
         finish(change, id).await
     }
 }
 
-async fn finish(mut change: Change<'_>, id: u64) -> Result<Published<ChangeRecord>, RegistryError> {
+pub(super) async fn finish(mut change: Change<'_>, id: u64) -> Result<Published<ChangeRecord>, RegistryError> {
     let value = one(change.sql(), id).await?;
     let generation = change.end().await?;
     Ok(Published { value, generation })

@@ -211,3 +211,18 @@ async fn broken_glass_is_for_admins_and_loud() {
     assert_eq!(made["break_glass"], false);
     assert_eq!(counter.with_label_values(&["staging"]).get(), 0);
 }
+
+/// Taking a name away ends the service of whoever uses it, as a deployment would.
+#[tokio::test]
+async fn alias_of_what_is_live_and_protected_is_removed_by_deployers_only() {
+    let team = Team::new(protected()).await;
+    let path = "/prompts/support/greet/aliases/pmpt_1";
+    team.put_as(&team.ada, path, Value::Null).await.expect(200);
+    let error = team
+        .call_as(&team.ada, Method::DELETE, path, "")
+        .await
+        .refused(403, "not_allowed");
+    assert_eq!(error["details"]["environment"], "production");
+    let both = team.user("eve", &["editor", "deployer"]).await;
+    team.call_as(&both, Method::DELETE, path, "").await.expect(200);
+}
