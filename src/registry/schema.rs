@@ -64,6 +64,12 @@ const MIGRATIONS: &[Migration] = &[
         data: Data::Nothing,
         sqlite: "",
     },
+    Migration {
+        name: "0008_webhooks",
+        sql: include_str!("migrations/0008_webhooks.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
 
 async fn applied(sql: &mut SqliteConnection) -> Result<i64, RegistryError> {
