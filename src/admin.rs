@@ -35,6 +35,7 @@ mod shifts;
 mod users;
 mod uses;
 mod versions;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -107,6 +108,18 @@ pub fn router(state: AdminState) -> Router {
         .route("/changes/{change}/comments", post(changes::comment))
         .route("/changes/{change}/checks/{name}", put(changes::check))
         .route("/changes/{change}/apply", post(changes::apply))
+        .route("/webhooks", get(webhooks::list).post(webhooks::create))
+        .route(
+            "/webhooks/{webhook}",
+            get(webhooks::show).patch(webhooks::update).delete(webhooks::delete),
+        )
+        .route("/webhooks/{webhook}/secret", post(webhooks::rotate))
+        .route("/webhooks/{webhook}/test", post(webhooks::test))
+        .route("/webhooks/{webhook}/deliveries", get(webhooks::deliveries))
+        .route(
+            "/webhooks/{webhook}/deliveries/{delivery}/resend",
+            post(webhooks::resend),
+        )
         .route("/whoami", get(users::whoami))
         .route("/users", get(users::list).post(users::create))
         .route("/users/{user}", get(users::show).put(users::update))

@@ -8,6 +8,7 @@ mod eraser;
 mod gauges;
 mod listener;
 mod shifts;
+mod webhooks;
 mod worker;
 
 use std::net::SocketAddr;
@@ -134,10 +135,16 @@ impl App {
             max_connections: config.limits.max_connections,
             refused: metrics.connections_refused.clone(),
         };
+        let webhooks = webhooks::Webhooks {
+            registry: Arc::clone(&registry),
+            settings: config.webhooks.clone(),
+            metrics: Arc::clone(&metrics),
+        };
         let mut tasks = vec![
             tokio::spawn(listener::accept(data, accept, stopped)),
             tokio::spawn(control::serve(admin, plane, control_stopped)),
             tokio::spawn(shifts::run(Arc::clone(&registry), Arc::clone(&publisher))),
+            tokio::spawn(webhooks.run()),
             tokio::spawn(publisher.follow()),
         ];
         if let (Some(store), Some(spares)) = (store.clone(), telemetry.spares()) {

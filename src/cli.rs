@@ -57,6 +57,8 @@ enum Command {
     TakeDown(remote::moves::TakeDownArgs),
     /// Move what is live step by step, at given times
     Shift(remote::shift::Args),
+    /// Have other systems told of what happens
+    Webhooks(remote::webhooks::Args),
     /// List, create, order, protect and delete environments
     Environments(remote::environments::Args),
     /// Go back to what was live before
@@ -107,6 +109,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Promote(args) => remote::moves::promote(args),
         Command::TakeDown(args) => remote::moves::take_down(args),
         Command::Shift(args) => remote::shift::run(args),
+        Command::Webhooks(args) => remote::webhooks::run(args),
         Command::Environments(args) => remote::environments::run(args),
         Command::Rollback(args) => remote::deploy::rollback(args),
         Command::Changes(args) => remote::changes::run(args),

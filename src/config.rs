@@ -27,6 +27,7 @@ mod secret;
 mod server;
 mod telemetry;
 mod units;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use registry::Registry;
 pub use secret::Secret;
 pub use server::{Auth, Server};
 pub use telemetry::{Capture, CaptureByPrompt, ClickHouse, Durability, Redaction, Sink, Sqlite, Telemetry, WhenFull};
+pub use webhooks::Webhooks;
 
 /// Where environment variables come from: the process, or a test's list.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -53,6 +55,7 @@ pub struct Config {
     pub server: Server,
     pub registry: Registry,
     pub telemetry: Telemetry,
+    pub webhooks: Webhooks,
     pub limits: Limits,
     /// Defaults of every provider; [`Provider::timeouts`] are the effective ones.
     pub timeouts: Timeouts,
@@ -71,6 +74,7 @@ impl Default for Config {
             server: Server::default(),
             registry: Registry::default(),
             telemetry: Telemetry::default(),
+            webhooks: Webhooks::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             providers: Vec::new(),
@@ -127,6 +131,7 @@ impl Config {
         let server = r.section("server", |r| Server::read(r, env));
         let registry = r.section("registry", Registry::read);
         let telemetry = r.section("telemetry", |r| Telemetry::read(r, env));
+        let webhooks = r.section("webhooks", Webhooks::read);
         let limits = r.section("limits", Limits::read);
         let timeouts = r.section("timeouts", Timeouts::read);
         let names = Vec::new();
@@ -138,6 +143,7 @@ impl Config {
             server,
             registry,
             telemetry,
+            webhooks,
             limits,
             timeouts,
             providers,

@@ -28,3 +28,4 @@ pub mod text_size;
 pub mod usage;
 pub mod variables;
 pub mod version;
+pub mod webhook;

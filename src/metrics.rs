@@ -54,6 +54,9 @@ pub struct Metrics {
     pub connections_refused: IntCounterVec,
     /// Deployments to protected environments without approval.
     pub break_glass_deployments: IntCounterVec,
+    pub webhook_waiting: IntGauge,
+    pub webhook_oldest_age_seconds: Gauge,
+    pub webhook_attempts: IntCounterVec,
 }
 
 /// The families of one worker.
@@ -182,12 +185,39 @@ impl Metrics {
                     &["environment"],
                 ),
             ),
+            webhook_waiting: registered(
+                &shared,
+                IntGauge::new(
+                    "promptgate_webhook_deliveries_waiting",
+                    "Events that webhooks have not taken yet. Growing: a receiver is down, see promptgate webhooks list.",
+                ),
+            ),
+            webhook_oldest_age_seconds: registered(
+                &shared,
+                Gauge::new(
+                    "promptgate_webhook_oldest_waiting_seconds",
+                    "Age of the oldest of them. After three days it is given up.",
+                ),
+            ),
+            webhook_attempts: registered(
+                &shared,
+                IntCounterVec::new(
+                    Opts::new(
+                        "promptgate_webhook_attempts_total",
+                        "Attempts to tell a webhook of an event, by result.",
+                    ),
+                    &["result"],
+                ),
+            ),
             workers: Mutex::default(),
             shared,
         };
         // From the start, so that the first event is seen as a change.
         for reason in REFUSALS {
             metrics.connections_refused.with_label_values(&[reason]);
+        }
+        for result in ["delivered", "failed"] {
+            metrics.webhook_attempts.with_label_values(&[result]);
         }
         for result in ["ok", "failed"] {
             metrics.config_reloads.with_label_values(&[result]);

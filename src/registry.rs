@@ -39,6 +39,7 @@ mod updates;
 mod users;
 mod uses;
 mod versions;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +81,8 @@ pub use updates::Update;
 pub use users::{NewUser, User, UserKind, UserUpdate};
 pub use uses::{Included, LiveUse, UsedBy, Uses};
 pub use versions::{Version, VersionName, VersionSummary};
+pub use webhooks::outbox::{Attempt, Delivery, Receiver, Waiting};
+pub use webhooks::{CreatedWebhook, Webhook, WebhookUpdate};
 
 /// How many connections read at the same time.
 const READERS: u32 = 4;
@@ -225,6 +228,10 @@ pub enum Missing {
     },
     #[error("shift {0:?} does not exist")]
     Shift(String),
+    #[error("webhook {0:?} does not exist")]
+    Webhook(String),
+    #[error("webhook {webhook:?} has no delivery {seq}")]
+    Delivery { webhook: String, seq: i64 },
     #[error("prompt {prompt:?} has no alias {alias:?}")]
     Alias { prompt: String, alias: String },
 }

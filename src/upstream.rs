@@ -10,5 +10,5 @@ mod connect;
 mod endpoint;
 mod pool;
 
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, public_tls};
 pub use pool::{Pool, SendError, UpstreamBody};

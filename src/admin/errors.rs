@@ -118,6 +118,8 @@ fn code_of(missing: &Missing) -> ErrorCode {
         | Missing::Grant { .. }
         | Missing::Draft { .. }
         | Missing::Shift(_)
+        | Missing::Webhook(_)
+        | Missing::Delivery { .. }
         | Missing::Alias { .. } => ErrorCode::NotFound,
     }
 }

@@ -20,6 +20,7 @@ pub mod prompt;
 pub mod shift;
 pub mod stats;
 pub mod users;
+pub mod webhooks;
 
 use anyhow::{Context, bail};
 use http::Method;

@@ -89,7 +89,7 @@ targets = []
 name = "none"
 "#;
     assert_snapshot!(problems(text), @r#"
-    config/promptgate.toml:2: listen: unknown key, known here: server, registry, telemetry, limits, timeouts, providers, models, prices_file
+    config/promptgate.toml:2: listen: unknown key, known here: server, registry, telemetry, webhooks, limits, timeouts, providers, models, prices_file
     config/promptgate.toml:4: server.listen: "127.0.0.1:80800" is not an address and port, write e.g. "127.0.0.1:8080"
     config/promptgate.toml:5: server.admin_listn: unknown key, did you mean admin_listen?
     config/promptgate.toml:6: server.auth: "of" is not a known word, did you mean "off"? write one of "required", "off"

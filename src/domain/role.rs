@@ -27,6 +27,8 @@ pub enum Permission {
     ManageKeys,
     ManageEnvironments,
     ManageUsers,
+    /// See and change who is told of what.
+    ManageWebhooks,
     /// Have a person's content erased for good.
     EraseContent,
     /// Deploy to a protected environment without approval.
@@ -34,7 +36,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Read,
         Self::Propose,
         Self::Write,
@@ -46,6 +48,7 @@ impl Permission {
         Self::ManageKeys,
         Self::ManageEnvironments,
         Self::ManageUsers,
+        Self::ManageWebhooks,
         Self::EraseContent,
         Self::BreakGlass,
     ];
@@ -63,6 +66,7 @@ impl Permission {
             Self::ManageKeys => "manage_keys",
             Self::ManageEnvironments => "manage_environments",
             Self::ManageUsers => "manage_users",
+            Self::ManageWebhooks => "manage_webhooks",
             Self::EraseContent => "erase_content",
             Self::BreakGlass => "break_glass",
         }
@@ -298,6 +302,7 @@ mod tests {
             manage_keys          -      -      -        -        -       -              x
             manage_environments  -      -      -        -        -       -              x
             manage_users         -      -      -        -        -       -              x
+            manage_webhooks      -      -      -        -        -       -              x
             erase_content        -      -      -        -        -       -              x
             break_glass          -      -      -        -        -       -              x
         ";

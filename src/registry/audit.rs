@@ -153,7 +153,7 @@ impl Row {
 }
 
 /// The environment an entry is about: its detail says so, or its subject.
-fn environment_of<'a>(action: &str, subject: &'a str, detail: &'a Value) -> &'a str {
+pub(super) fn environment_of<'a>(action: &str, subject: &'a str, detail: &'a Value) -> &'a str {
     if let Some(environment) = detail["environment"].as_str() {
         return environment;
     }
@@ -164,8 +164,8 @@ fn environment_of<'a>(action: &str, subject: &'a str, detail: &'a Value) -> &'a 
     }
 }
 
-/// Appends within the transaction of the change itself.
-pub(super) async fn append(sql: &mut SqliteConnection, entry: NewEntry<'_>) -> Result<(), RegistryError> {
+/// Appends within the transaction of the change itself; returns the entry's number.
+pub(super) async fn append(sql: &mut SqliteConnection, entry: &NewEntry<'_>) -> Result<i64, RegistryError> {
     // Locks the end of the chain, also where writers do not queue for the whole database.
     let (id, last): (i64, String) =
         sqlx::query_as("UPDATE audit_head SET entries = entries + 1 WHERE id = 1 RETURNING entries, hash")
@@ -207,7 +207,7 @@ pub(super) async fn append(sql: &mut SqliteConnection, entry: NewEntry<'_>) -> R
         .bind(&hash)
         .execute(sql)
         .await?;
-    Ok(())
+    Ok(id)
 }
 
 /// Reads entries behind one, oldest first.
@@ -277,7 +277,7 @@ impl Registry {
             subject,
             detail,
         };
-        append(&mut tx, entry).await?;
+        append(&mut tx, &entry).await?;
         Ok(tx.commit().await?)
     }
 

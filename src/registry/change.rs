@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::audit;
+use super::webhooks::outbox::{self, Happened};
 use super::{Registry, RegistryError, now_us, number};
 
 /// Who acts: a user, by which token, in which request.
@@ -112,7 +113,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Writes an audit row.
+    /// Writes an audit row, and what webhooks are told of it.
     pub async fn audit(&mut self, action: &str, subject: &str, detail: Value) -> Result<(), RegistryError> {
         let entry = audit::NewEntry {
             at_us: self.at_us,
@@ -121,7 +122,17 @@ impl<'a> Change<'a> {
             subject,
             detail,
         };
-        audit::append(&mut self.tx, entry).await
+        let seq = audit::append(&mut self.tx, &entry).await?;
+        let happened = Happened {
+            seq,
+            at_us: entry.at_us,
+            actor: entry.actor.name,
+            action,
+            subject,
+            environment: audit::environment_of(action, subject, &entry.detail),
+            detail: &entry.detail,
+        };
+        outbox::emit(&mut self.tx, &happened).await
     }
 
     /// Commits what has its audit rows already.

@@ -184,7 +184,7 @@ impl Registry {
                 subject: id,
                 detail: json!({"exchanges": before.exchanges + exchanges}),
             };
-            audit::append(&mut tx, entry).await?;
+            audit::append(&mut tx, &entry).await?;
         }
         Ok(tx.commit().await?)
     }

@@ -64,6 +64,12 @@ const MIGRATIONS: &[Migration] = &[
         data: Data::Nothing,
         sqlite: "",
     },
+    Migration {
+        name: "0008_webhooks",
+        sql: include_str!("migrations/0008_webhooks.sql"),
+        data: Data::Nothing,
+        sqlite: "",
+    },
 ];
 
 /// The number of the last migration: what rows look like.

@@ -194,7 +194,7 @@ impl Registry {
             subject: ADMIN,
             detail: json!({"token": id, "name": BOOTSTRAP, "generated": made.is_some()}),
         };
-        append(&mut tx, entry).await?;
+        append(&mut tx, &entry).await?;
         tx.commit().await?;
         Ok(made)
     }

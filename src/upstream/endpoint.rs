@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
@@ -143,25 +143,37 @@ impl Endpoint {
 
 /// Trusts the public roots, or those in `ca_file` alone.
 fn tls_config(name: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, EndpointError> {
+    let Some(path) = ca_file else {
+        return Ok(public_tls());
+    };
     let mut roots = RootCertStore::empty();
-    match ca_file {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let failed = |why: String| EndpointError::CaFile(name.to_owned(), path.to_owned(), why);
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))? {
-                let certificate = certificate.map_err(|e| failed(e.to_string()))?;
-                roots.add(certificate).map_err(|e| failed(e.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(failed("it has no certificate".to_owned()));
-            }
-        }
+    let failed = |why: String| EndpointError::CaFile(name.to_owned(), path.to_owned(), why);
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))? {
+        let certificate = certificate.map_err(|e| failed(e.to_string()))?;
+        roots.add(certificate).map_err(|e| failed(e.to_string()))?;
     }
+    if roots.is_empty() {
+        return Err(failed("it has no certificate".to_owned()));
+    }
+    Ok(trusting(roots))
+}
+
+/// TLS for HTTP/1.1 towards servers with a certificate of a public authority.
+pub fn public_tls() -> Arc<ClientConfig> {
+    static PUBLIC: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
+        let mut roots = RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        trusting(roots)
+    });
+    Arc::clone(&PUBLIC)
+}
+
+fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring supports the default TLS versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Arc::new(config)
 }

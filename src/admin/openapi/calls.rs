@@ -75,6 +75,7 @@ const AUDIT: &[&str] = &[
     "limit",
     "cursor",
 ];
+const DELIVERIES: &[&str] = &["state", "limit", "cursor"];
 const GRANT: &[&str] = &["role", "environment", "folder"];
 const STATS: &[&str] = &[
     "group_by",
@@ -495,6 +496,63 @@ pub(in crate::admin) const CALLS: &[Call] = &[
         "Make it live",
         None,
         (200, "Change"),
+    ),
+    read("/webhooks", "List webhooks, never their secrets", PAGE, "WebhookList").needs(Need::May(ManageWebhooks)),
+    write(
+        "post",
+        ManageWebhooks,
+        "/webhooks",
+        "Have a URL told of what happens; the secret is shown once",
+        Some("NewWebhook"),
+        (201, "CreatedWebhook"),
+    ),
+    read("/webhooks/{webhook}", "Show a webhook", &[], "Webhook").needs(Need::May(ManageWebhooks)),
+    write(
+        "patch",
+        ManageWebhooks,
+        "/webhooks/{webhook}",
+        "Change a webhook, disable or enable it",
+        Some("SetWebhook"),
+        (200, "Webhook"),
+    ),
+    write(
+        "delete",
+        ManageWebhooks,
+        "/webhooks/{webhook}",
+        "Delete a webhook with what waits for it",
+        None,
+        (200, "Webhook"),
+    ),
+    write(
+        "post",
+        ManageWebhooks,
+        "/webhooks/{webhook}/secret",
+        "Sign with another secret, shown once",
+        None,
+        (200, "CreatedWebhook"),
+    ),
+    write(
+        "post",
+        ManageWebhooks,
+        "/webhooks/{webhook}/test",
+        "Send a ping, and say what came of it",
+        None,
+        (200, "Delivery"),
+    ),
+    read(
+        "/webhooks/{webhook}/deliveries",
+        "List deliveries, newest first",
+        DELIVERIES,
+        "DeliveryList",
+    )
+    .needs(Need::May(ManageWebhooks)),
+    write(
+        "post",
+        ManageWebhooks,
+        "/webhooks/{webhook}/deliveries/{delivery}/resend",
+        "Send a delivery once more",
+        None,
+        (200, "Delivery"),
     ),
     read("/audit", "List who changed what, newest first", AUDIT, "AuditList").needs(Need::May(ReadAudit)),
     read(

@@ -33,7 +33,7 @@ fn codes(call: &Call) -> Vec<ErrorCode> {
         // An id is several segments, the last of which may make another route of it.
         add(&[PromptNotFound, UnknownRoute, MethodNotAllowed]);
     }
-    if under("/environments/") || under("/keys") || under("/users") || under("/changes") {
+    if under("/environments/") || under("/keys") || under("/users") || under("/changes") || under("/webhooks") {
         add(&[EnvironmentNotFound]);
     }
     if has("/versions/") || ends("/updates") {
