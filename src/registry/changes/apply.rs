@@ -1,7 +1,7 @@
 //! Making a change live, all of it in one transaction.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::{ChangeRecord, one, refuse, subject};
 use crate::domain::review::ChangeState;
@@ -10,7 +10,7 @@ use crate::registry::deployments::{self, Next};
 use crate::registry::{Moved, Published, Registry, RegistryError};
 
 /// Refuses when something else went live since the change was proposed: it was approved as a step from there.
-pub(super) async fn require_unmoved(sql: &mut SqliteConnection, record: &ChangeRecord) -> Result<(), RegistryError> {
+pub(super) async fn require_unmoved(sql: &mut SqlConnection, record: &ChangeRecord) -> Result<(), RegistryError> {
     let mut moved = Vec::new();
     for item in record.moved() {
         moved.push(Moved {
