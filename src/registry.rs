@@ -7,13 +7,14 @@
 //! Versions, deployments and audit rows are only ever inserted (a rename moves them to the new id, unchanged). Requests
 //! never come here: they read the snapshot.
 //!
-//! SQLite in WAL mode, with one connection that writes and a few that read, so writers queue here instead of colliding in
-//! the file. The SQL is kept to what PostgreSQL understands as well.
+//! [`sql`] is where SQLite and PostgreSQL differ: SQLite in WAL mode, with one connection that writes and a few that read, so
+//! that writers queue here instead of colliding in the file; on PostgreSQL they queue for the row that has the generation.
 
 mod about;
 mod audit;
 mod change;
 mod changes;
+mod connect;
 mod delta;
 mod deploy;
 mod deployments;
@@ -34,6 +35,7 @@ mod rollback;
 mod schema;
 mod secret;
 mod shifts;
+mod sql;
 mod tokens;
 mod updates;
 mod users;
@@ -42,14 +44,16 @@ mod versions;
 mod webhooks;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
-use std::str::FromStr;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::AnyPool;
+
+use sql::{Pools, SqlTransaction};
 
 use crate::domain::review::CheckState;
 use crate::domain::version::Problem;
@@ -83,12 +87,6 @@ pub use uses::{Included, LiveUse, UsedBy, Uses};
 pub use versions::{Version, VersionName, VersionSummary};
 pub use webhooks::outbox::{Attempt, Delivery, Receiver, Waiting};
 pub use webhooks::{CreatedWebhook, Webhook, WebhookUpdate};
-
-/// How many connections read at the same time.
-const READERS: u32 = 4;
-
-/// How long a statement waits for another process that holds the file, and a caller for a connection.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a change produced, and the registry state it made.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,8 +136,20 @@ pub enum RegistryError {
     /// A row does not say what this program wrote.
     #[error("stored data makes no sense: {0}")]
     Stored(String),
+    /// The database is away or overloaded: the same may work later.
+    #[error("the registry's database is not available now: {0}")]
+    Unavailable(String),
     #[error("registry database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for RegistryError {
+    fn from(error: sqlx::Error) -> Self {
+        match connect::is_away(&error) {
+            true => Self::Unavailable(error.to_string()),
+            false => Self::Database(error),
+        }
+    }
 }
 
 fn first(problems: &[Problem]) -> String {
@@ -245,66 +255,54 @@ impl From<Missing> for RegistryError {
 /// The registry's database.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    reader: SqlitePool,
-    writer: SqlitePool,
+    /// Set once the database was reached and its schema looked at.
+    pools: Arc<OnceLock<Pools>>,
 }
 
 impl Registry {
-    /// Opens `sqlite:<path>`, creating the file and its folder if need be, and brings its schema up to date.
+    /// Opens `sqlite:<path>`, creating the file and its folder if need be, or `postgres://…`, and brings the schema up to date.
     ///
     /// # Errors
-    /// When the URL is not of that form, the file cannot be opened, or a newer program wrote it.
+    /// When the URL is of neither form, the database cannot be opened, or a newer program wrote it.
     pub async fn open(url: &str) -> Result<Self, RegistryError> {
-        let invalid = |message: String| RegistryError::InvalidField {
-            field: "registry.url",
-            message,
-        };
-        if !url.starts_with("sqlite:") || url.contains(":memory:") {
-            return Err(invalid(format!(
-                "{url:?} is not a file, write for instance \"sqlite:data/registry.db\""
-            )));
-        }
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(|why| invalid(format!("{url:?}: {why}")))?
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(PATIENCE);
-        if let Some(folder) = options.get_filename().parent() {
-            std::fs::create_dir_all(folder).map_err(sqlx::Error::Io)?;
-        }
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(PATIENCE)
-        };
-        let writer = connect_first(&pool(1), &options).await?;
-        schema::migrate(&writer).await?;
-        let reader = pool(READERS).connect_with(options).await?;
-        Ok(Self { reader, writer })
+        let pools = connect::open(url).await?;
+        schema::migrate(&pools).await?;
+        Ok(Self {
+            pools: Arc::new(OnceLock::from(pools)),
+        })
     }
 
     /// Opens the database only to read it, beside a running gateway or without one: for looking at the audit log.
     ///
     /// # Errors
-    /// When there is no such file, or its schema is not this program's.
+    /// When there is no such database, or its schema is not this program's.
     pub async fn open_read_only(url: &str) -> Result<Self, RegistryError> {
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(|why| RegistryError::InvalidField {
-                field: "registry.url",
-                message: format!("{url:?}: {why}"),
-            })?
-            .read_only(true)
-            .busy_timeout(PATIENCE);
-        let reader = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(PATIENCE)
-            .connect_with(options)
-            .await?;
-        schema::require_present(&reader).await?;
-        let writer = reader.clone();
-        Ok(Self { reader, writer })
+        let pools = connect::open_read_only(url).await?;
+        schema::require_present(&pools).await?;
+        Ok(Self {
+            pools: Arc::new(OnceLock::from(pools)),
+        })
+    }
+
+    fn pools(&self) -> Result<&Pools, RegistryError> {
+        let pools = self.pools.get();
+        pools.ok_or_else(|| RegistryError::Unavailable("it was not reached since this process started".to_owned()))
+    }
+
+    fn reader(&self) -> Result<&AnyPool, RegistryError> {
+        Ok(&self.pools()?.reader)
+    }
+
+    fn writer(&self) -> Result<&AnyPool, RegistryError> {
+        Ok(&self.pools()?.writer)
+    }
+
+    async fn begin_read(&self) -> Result<SqlTransaction, RegistryError> {
+        Ok(self.pools()?.begin_read().await?)
+    }
+
+    async fn begin_write(&self) -> Result<SqlTransaction, RegistryError> {
+        Ok(self.pools()?.begin_write().await?)
     }
 
     /// Returns the present generation: one small read, for polling.
@@ -313,15 +311,17 @@ impl Registry {
     /// When the database fails.
     pub async fn generation(&self) -> Result<u64, RegistryError> {
         let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta")
-            .fetch_one(&self.reader)
+            .fetch_one(self.reader()?)
             .await?;
         number(generation)
     }
 
     /// Closes every connection, after which every call fails.
     pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+        if let Ok(pools) = self.pools() {
+            pools.reader.close().await;
+            pools.writer.close().await;
+        }
     }
 }
 
@@ -343,26 +343,4 @@ fn text<T: serde::Serialize>(value: &T) -> String {
 /// Microseconds since the Unix epoch.
 fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
-}
-
-/// Connects, although another process may be creating the file at this moment.
-///
-/// Source: <https://sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode>; who switches a file to WAL while
-/// another does is told at once that it is busy, whatever the timeout.
-async fn connect_first(pool: &SqlitePoolOptions, options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        match pool.clone().connect_with(options.clone()).await {
-            Err(sqlx::Error::Database(error)) if is_busy(&*error) && std::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            connected => return connected,
-        }
-    }
-}
-
-/// Source: <https://sqlite.org/rescode.html>, SQLITE_BUSY and its extended codes.
-fn is_busy(error: &dyn sqlx::error::DatabaseError) -> bool {
-    let code = error.code().and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == 5)
 }

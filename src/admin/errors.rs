@@ -13,6 +13,10 @@ use crate::registry::{Edited, Missing, RegistryError};
 /// What a caller is told when it was our fault; the detail is in the log.
 const INTERNAL: &str = "something went wrong on our side, the detail is in the log";
 
+/// What a caller is told while the registry's database does not answer; why is in the log.
+const AWAY: &str = "the registry's database does not answer, nothing can be looked up or changed now: applications go on \
+     being served what is live; try again";
+
 /// Left in the extensions of a refusing answer, for the audit log.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -94,6 +98,10 @@ impl From<RegistryError> for Failure {
                 let current = current.map(|current| deployments::view(&current));
                 ApiError::new(ErrorCode::Stale, message).details(json!({"current": current}))
             }
+            RegistryError::Unavailable(_) => {
+                tracing::warn!(error = %message, "the registry is away");
+                ApiError::new(ErrorCode::Unavailable, AWAY)
+            }
             RegistryError::Stored(_) | RegistryError::Database(_) => {
                 tracing::error!(error = %message, "the registry failed");
                 return Self::internal();
@@ -164,6 +172,10 @@ impl IntoResponse for Failure {
                 message: self.error.message.clone(),
             };
             response.extensions_mut().insert(refusal);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let second = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, second);
         }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"promptgate\"");

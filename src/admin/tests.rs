@@ -1,4 +1,4 @@
-//! The control plane through its router, on a registry in a temporary folder.
+//! The control plane through its router, on a temporary registry.
 
 mod calls;
 mod changes;
@@ -12,10 +12,10 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
+use crate::registry::testing::TestDatabase;
 use crate::snapshot::{Cell, Routing, Snapshot};
 
 const TOKEN: &str = "test-admin-token";
@@ -61,14 +61,13 @@ impl Answer {
 struct TestAdmin {
     state: AdminState,
     router: Router,
-    _folder: TempDir,
+    _database: TestDatabase,
 }
 
 impl TestAdmin {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("registry.db").display());
-        let registry = Registry::open(&url).await.unwrap();
+        let database = TestDatabase::new().await;
+        let registry = Registry::open(&database.url).await.unwrap();
         registry.ensure_admin_token(Some(TOKEN)).await.unwrap();
         let registry = Arc::new(registry);
         let cell = Cell::new(Snapshot::empty(Arc::new(Routing::default()), "test"));
@@ -82,7 +81,7 @@ impl TestAdmin {
         Self {
             router: router(state.clone()),
             state,
-            _folder: folder,
+            _database: database,
         }
     }
 

@@ -63,7 +63,7 @@ pub struct Exchange {
 pub struct State {
     pub generation: u64,
     pub generation_header: HeaderValue,
-    pub epoch: Arc<str>,
+    pub pseudonym_key: Arc<str>,
     pub config_hash: Arc<str>,
 }
 
@@ -203,7 +203,7 @@ impl Exchange {
 
     /// Hashes a text that identifies a person, so that the record tells units apart but not who they are.
     pub fn pseudonym(&self, text: &str) -> String {
-        pseudonym::pseudonym(&self.state.epoch, text)
+        pseudonym::pseudonym(&self.state.pseudonym_key, text)
     }
 
     /// Returns what the answer has said of itself so far.
@@ -234,7 +234,7 @@ impl State {
         Self {
             generation: snapshot.generation,
             generation_header: snapshot.generation_header.clone(),
-            epoch: Arc::clone(&snapshot.epoch),
+            pseudonym_key: Arc::clone(&snapshot.pseudonym_key),
             config_hash: Arc::clone(&snapshot.config_hash),
         }
     }

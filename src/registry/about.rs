@@ -1,7 +1,7 @@
 //! What people write about a prompt, and whether it is put away.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::change::{By, Change};
 use super::edited::Edited;
@@ -55,7 +55,7 @@ fn shown(prompt: &Prompt) -> Value {
 }
 
 /// Refuses to work on a prompt that is put away.
-pub(super) async fn require_in_use(sql: &mut SqliteConnection, id: &str) -> Result<(), RegistryError> {
+pub(super) async fn require_in_use(sql: &mut SqlConnection, id: &str) -> Result<(), RegistryError> {
     let (archived,): (Option<i64>,) = sqlx::query_as("SELECT archived_at FROM prompts WHERE id = $1")
         .bind(id)
         .fetch_one(sql)

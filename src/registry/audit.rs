@@ -1,8 +1,8 @@
 //! The audit log: who did what to which thing, when and why. Rows are only ever added, each chained to the one before
 //! by its hash (`domain::audit`); the database refuses to change or delete one.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::Value;
-use sqlx::SqliteConnection;
 
 use super::change::Actor;
 use super::{Page, PageOf, Registry, RegistryError, now_us, parse, text};
@@ -165,7 +165,7 @@ pub(super) fn environment_of<'a>(action: &str, subject: &'a str, detail: &'a Val
 }
 
 /// Appends within the transaction of the change itself; returns the entry's number.
-pub(super) async fn append(sql: &mut SqliteConnection, entry: &NewEntry<'_>) -> Result<i64, RegistryError> {
+pub(super) async fn append(sql: &mut SqlConnection, entry: &NewEntry<'_>) -> Result<i64, RegistryError> {
     // Locks the end of the chain, also where writers do not queue for the whole database.
     let (id, last): (i64, String) =
         sqlx::query_as("UPDATE audit_head SET entries = entries + 1 WHERE id = 1 RETURNING entries, hash")
@@ -211,7 +211,7 @@ pub(super) async fn append(sql: &mut SqliteConnection, entry: &NewEntry<'_>) -> 
 }
 
 /// Reads entries behind one, oldest first.
-async fn after(sql: &mut SqliteConnection, id: i64) -> Result<Vec<Row>, RegistryError> {
+async fn after(sql: &mut SqlConnection, id: i64) -> Result<Vec<Row>, RegistryError> {
     let select = format!("SELECT {COLUMNS} FROM audit WHERE id > $1 ORDER BY id LIMIT $2");
     let rows: Vec<Columns> = sqlx::query_as(sqlx::AssertSqlSafe(select))
         .bind(id)
@@ -222,7 +222,7 @@ async fn after(sql: &mut SqliteConnection, id: i64) -> Result<Vec<Row>, Registry
 }
 
 /// Chains what was written before there was a chain.
-pub(super) async fn chain_all(sql: &mut SqliteConnection) -> Result<(), RegistryError> {
+pub(super) async fn chain_all(sql: &mut SqlConnection) -> Result<(), RegistryError> {
     let mut last = crate::domain::audit::START;
     let mut id = 0;
     loop {
@@ -269,7 +269,7 @@ impl Registry {
         subject: &str,
         detail: Value,
     ) -> Result<(), RegistryError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin_write().await?;
         let entry = NewEntry {
             at_us: now_us(),
             actor,
@@ -310,7 +310,7 @@ impl Registry {
             .bind(filter.from_us.unwrap_or(i64::MIN))
             .bind(filter.to_us.unwrap_or(i64::MAX))
             .bind(page.rows())
-            .fetch_all(&self.reader)
+            .fetch_all(self.reader()?)
             .await?;
         let items = rows
             .into_iter()
@@ -327,7 +327,7 @@ impl Registry {
     /// # Errors
     /// When the database fails; a broken chain is an answer, not an error.
     pub async fn verify_audit(&self, recorded: Option<&str>) -> Result<AuditVerification, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let mut chain = Chain::default();
         let recorded = recorded.map(|head| head.trim().to_ascii_lowercase());
         let mut met = recorded.as_deref().is_none_or(|head| head == hex(&chain.head()));

@@ -1,9 +1,9 @@
 //! A change: one write transaction that makes one new generation.
 
 use serde_json::Value;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::audit;
+use super::sql::{SqlConnection, SqlTransaction};
 use super::webhooks::outbox::{self, Happened};
 use super::{Registry, RegistryError, now_us, number};
 
@@ -45,7 +45,7 @@ pub struct By<'a> {
 
 /// A write transaction under way; dropping it undoes everything, its generation included.
 pub(super) struct Change<'a> {
-    tx: Transaction<'static, Sqlite>,
+    tx: SqlTransaction,
     pub generation: u64,
     /// Microseconds since the Unix epoch.
     pub at_us: i64,
@@ -57,7 +57,7 @@ impl<'a> Change<'a> {
     ///
     /// The counter is a row, not a sequence, so that generations have no gaps and become visible in their order.
     pub async fn begin(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
-        let mut tx = registry.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = registry.pools()?.begin_change().await?;
         let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation + 1 RETURNING generation")
             .fetch_one(&mut *tx)
             .await?;
@@ -71,7 +71,7 @@ impl<'a> Change<'a> {
 
     /// Takes the write lock only, for what applications never see: reviews and comments make no generation.
     pub async fn begin_quietly(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
-        let mut tx = registry.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = registry.pools()?.begin_change().await?;
         // Locks the same row as a change does, so that both queue.
         let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation RETURNING generation")
             .fetch_one(&mut *tx)
@@ -94,7 +94,7 @@ impl<'a> Change<'a> {
     }
 
     /// Returns the connection to read and write with.
-    pub fn sql(&mut self) -> &mut SqliteConnection {
+    pub fn sql(&mut self) -> &mut SqlConnection {
         &mut self.tx
     }
 

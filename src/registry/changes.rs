@@ -11,7 +11,7 @@ mod stats;
 
 use std::collections::BTreeSet;
 
-use sqlx::SqliteConnection;
+use crate::registry::sql::SqlConnection;
 
 use super::{Missing, Page, PageOf, Registry, RegistryError, deployments, environments, number, parse, users};
 use crate::domain::review::{ChangeState, CheckState, Lack, Policy};
@@ -156,7 +156,7 @@ fn subject(id: u64) -> String {
 }
 
 /// Reads a change, which must exist.
-async fn one(sql: &mut SqliteConnection, id: u64) -> Result<ChangeRecord, RegistryError> {
+async fn one(sql: &mut SqlConnection, id: u64) -> Result<ChangeRecord, RegistryError> {
     type Row = (
         String,
         String,
@@ -256,7 +256,7 @@ fn counts(record: &ChangeRecord, review: &Review) -> bool {
 }
 
 /// Looks up which reviewers may approve what they reviewed.
-async fn entitle(sql: &mut SqliteConnection, record: &mut ChangeRecord) -> Result<(), RegistryError> {
+async fn entitle(sql: &mut SqlConnection, record: &mut ChangeRecord) -> Result<(), RegistryError> {
     for review in &mut record.reviews {
         let user = match users::one(sql, &review.reviewer).await {
             Ok(user) => user,
@@ -273,7 +273,7 @@ async fn entitle(sql: &mut SqliteConnection, record: &mut ChangeRecord) -> Resul
 }
 
 async fn deployments_of(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     id: u64,
     environment: &str,
 ) -> Result<Vec<ChangeDeployment>, RegistryError> {
@@ -310,7 +310,7 @@ async fn deployments_of(
     Ok(items)
 }
 
-async fn authors_of(sql: &mut SqliteConnection, items: &[ChangeDeployment]) -> Result<Vec<String>, RegistryError> {
+async fn authors_of(sql: &mut SqlConnection, items: &[ChangeDeployment]) -> Result<Vec<String>, RegistryError> {
     let mut authors = Vec::new();
     for item in items {
         for version in item.versions().collect::<BTreeSet<_>>() {
@@ -328,7 +328,7 @@ async fn authors_of(sql: &mut SqliteConnection, items: &[ChangeDeployment]) -> R
     Ok(authors)
 }
 
-async fn reviews_of(sql: &mut SqliteConnection, id: u64) -> Result<Vec<Review>, RegistryError> {
+async fn reviews_of(sql: &mut SqlConnection, id: u64) -> Result<Vec<Review>, RegistryError> {
     let rows: Vec<(i64, i64, String, String, String, i64)> = sqlx::query_as(
         "SELECT id, revision, reviewer, verdict, message, created_at FROM change_reviews WHERE change_id = $1 \
          ORDER BY id",
@@ -351,7 +351,7 @@ async fn reviews_of(sql: &mut SqliteConnection, id: u64) -> Result<Vec<Review>, 
     rows.into_iter().map(review).collect()
 }
 
-async fn comments_of(sql: &mut SqliteConnection, id: u64) -> Result<Vec<Comment>, RegistryError> {
+async fn comments_of(sql: &mut SqlConnection, id: u64) -> Result<Vec<Comment>, RegistryError> {
     let rows: Vec<(i64, String, String, i64)> =
         sqlx::query_as("SELECT id, author, body, created_at FROM change_comments WHERE change_id = $1 ORDER BY id")
             .bind(id.cast_signed())
@@ -368,7 +368,7 @@ async fn comments_of(sql: &mut SqliteConnection, id: u64) -> Result<Vec<Comment>
     rows.into_iter().map(comment).collect()
 }
 
-async fn checks_of(sql: &mut SqliteConnection, id: u64) -> Result<Vec<Check>, RegistryError> {
+async fn checks_of(sql: &mut SqlConnection, id: u64) -> Result<Vec<Check>, RegistryError> {
     type Row = (String, i64, String, Option<String>, String, String, i64);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT name, revision, state, url, summary, reporter, reported_at FROM change_checks WHERE change_id = $1 \
@@ -419,7 +419,7 @@ impl Registry {
     /// # Errors
     /// When there is none, or the database fails.
     pub async fn change(&self, id: u64) -> Result<ChangeRecord, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         one(&mut tx, id).await
     }
 
@@ -432,7 +432,7 @@ impl Registry {
         filter: &ChangeFilter,
         page: PageOf<'_>,
     ) -> Result<Page<ChangeRecord>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let ids: Vec<(i64,)> = sqlx::query_as(
             "SELECT c.id FROM changes c WHERE c.id < $1 AND ($2 = '' OR c.state = $2) \
              AND ($3 = '' OR c.environment = $3) AND ($4 = '' OR c.proposer = $4) \

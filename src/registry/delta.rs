@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::SqliteConnection;
+use crate::registry::sql::SqlConnection;
 
 use super::secret::digest_bytes;
 use super::{Registry, RegistryError, environments, number, parse};
@@ -21,6 +21,8 @@ pub struct Delta {
     pub generation: u64,
     /// The database's lineage: another one means that generations cannot be compared, read everything.
     pub epoch: String,
+    /// The key of pseudonyms: never to be shown or logged.
+    pub pseudonym_key: String,
     /// Always all of them, in order.
     pub environments: Vec<EnvironmentState>,
     /// Names that stopped leading anywhere; some may lead to one of `prompts` again.
@@ -87,14 +89,16 @@ impl Registry {
     /// When the database fails.
     pub async fn changes_since(&self, generation: u64) -> Result<Delta, RegistryError> {
         let since = i64::try_from(generation).unwrap_or(i64::MAX);
-        let mut tx = self.reader.begin().await?;
-        let (epoch, present): (String, i64) = sqlx::query_as("SELECT epoch, generation FROM meta")
-            .fetch_one(&mut *tx)
-            .await?;
+        let mut tx = self.begin_read().await?;
+        let (epoch, pseudonym_key, present): (String, String, i64) =
+            sqlx::query_as("SELECT epoch, pseudonym_key, generation FROM meta")
+                .fetch_one(&mut *tx)
+                .await?;
         let environments = environments::all(&mut tx).await?;
         let delta = Delta {
             generation: number(present)?,
             epoch,
+            pseudonym_key,
             environments: environments
                 .into_iter()
                 .map(|environment| EnvironmentState {
@@ -111,7 +115,7 @@ impl Registry {
     }
 }
 
-async fn retired_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<String>, RegistryError> {
+async fn retired_since(sql: &mut SqlConnection, since: i64) -> Result<Vec<String>, RegistryError> {
     let rows: Vec<(String,)> = sqlx::query_as("SELECT name FROM retired_names WHERE generation > $1")
         .bind(since)
         .fetch_all(sql)
@@ -119,7 +123,7 @@ async fn retired_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<Str
     Ok(rows.into_iter().map(|(name,)| name).collect())
 }
 
-async fn prompts_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<PromptState>, RegistryError> {
+async fn prompts_since(sql: &mut SqlConnection, since: i64) -> Result<Vec<PromptState>, RegistryError> {
     let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
         "SELECT p.id, p.uid, p.salt_id, COALESCE((SELECT MAX(v.version) FROM versions v WHERE v.prompt_id = p.id), 0) \
          FROM prompts p WHERE p.generation > $1",
@@ -150,7 +154,7 @@ async fn prompts_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<Pro
     Ok(prompts)
 }
 
-async fn aliases_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap<String, Vec<String>>, RegistryError> {
+async fn aliases_since(sql: &mut SqlConnection, since: i64) -> Result<HashMap<String, Vec<String>>, RegistryError> {
     let rows: Vec<(String, String)> = sqlx::query_as(
         "SELECT a.prompt_id, a.alias FROM prompts p CROSS JOIN aliases a \
          WHERE p.generation > $1 AND a.prompt_id = p.id ORDER BY a.alias",
@@ -165,7 +169,7 @@ async fn aliases_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap
     Ok(aliases)
 }
 
-async fn live_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap<String, Vec<LiveState>>, RegistryError> {
+async fn live_since(sql: &mut SqlConnection, since: i64) -> Result<HashMap<String, Vec<LiveState>>, RegistryError> {
     let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
         "SELECT l.prompt_id, l.environment, l.number, d.split FROM prompts p CROSS JOIN live l \
          CROSS JOIN deployments d CROSS JOIN environments e WHERE p.generation > $1 AND l.prompt_id = p.id \
@@ -194,7 +198,7 @@ async fn live_since(sql: &mut SqliteConnection, since: i64) -> Result<HashMap<St
 }
 
 async fn deployed_since(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     since: i64,
 ) -> Result<HashMap<(String, String), Vec<u32>>, RegistryError> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
@@ -216,7 +220,7 @@ async fn deployed_since(
 
 /// The contents of live versions, by prompt and version.
 async fn contents_since(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     since: i64,
 ) -> Result<HashMap<String, Vec<(u32, Content)>>, RegistryError> {
     let rows: Vec<(String, i64, String)> = sqlx::query_as(
@@ -260,7 +264,7 @@ fn contents_of(
     Ok(wanted)
 }
 
-async fn keys_since(sql: &mut SqliteConnection, since: i64) -> Result<Vec<KeyState>, RegistryError> {
+async fn keys_since(sql: &mut SqlConnection, since: i64) -> Result<Vec<KeyState>, RegistryError> {
     type Row = (
         String,
         String,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::change::Change;
 use super::{
@@ -97,7 +97,7 @@ fn kind_of(split: &[Arm], rolled_back: bool) -> DeploymentKind {
 
 /// Reads deployments below a number, newest first.
 pub(super) async fn select(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     environment: &str,
     below: i64,
@@ -119,7 +119,7 @@ pub(super) async fn select(
 
 /// Reads every deployment, oldest first.
 pub(super) async fn history(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     environment: &str,
 ) -> Result<Vec<Deployment>, RegistryError> {
@@ -130,7 +130,7 @@ pub(super) async fn history(
 
 /// Reads the last deployment: what is live, or that nothing is since the prompt was taken off.
 pub(super) async fn live(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     environment: &str,
 ) -> Result<Option<Deployment>, RegistryError> {
@@ -138,7 +138,7 @@ pub(super) async fn live(
 }
 
 pub(super) async fn require_versions(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     split: &[Arm],
 ) -> Result<(), RegistryError> {
@@ -249,7 +249,7 @@ async fn insert(change: &mut Change<'_>, value: &Deployment) -> Result<(), Regis
     Ok(())
 }
 
-async fn mark_live(sql: &mut SqliteConnection, value: &Deployment) -> Result<(), RegistryError> {
+async fn mark_live(sql: &mut SqlConnection, value: &Deployment) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO live (prompt_id, environment, number) VALUES ($1, $2, $3) \
          ON CONFLICT (prompt_id, environment) DO UPDATE SET number = excluded.number",
@@ -284,7 +284,7 @@ impl Registry {
     /// # Errors
     /// When the prompt or the environment does not exist, nothing is live, or the database fails.
     pub async fn deployment(&self, prompt: &str, environment: &str) -> Result<Deployment, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         environments::one(&mut tx, environment).await?;
         let live = live(&mut tx, &prompt, environment).await?;
@@ -303,7 +303,7 @@ impl Registry {
         environment: &str,
         page: PageOf<'_>,
     ) -> Result<Page<Deployment>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         environments::one(&mut tx, environment).await?;
         let items = select(&mut tx, &prompt, environment, page.below()?, page.rows()).await?;

@@ -5,8 +5,8 @@
 //! is ever overwritten unseen. The audit log has who began, committed and deleted a draft and who wrote in another's, not
 //! every save of one's own.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::change::{Actor, By, Change};
 use super::edited::Edited;
@@ -80,7 +80,7 @@ fn draft(row: Row) -> Result<Draft, RegistryError> {
 }
 
 /// Reads a draft of a prompt by its id.
-async fn find(sql: &mut SqliteConnection, prompt: &str, of: DraftName<'_>) -> Result<Option<Draft>, RegistryError> {
+async fn find(sql: &mut SqlConnection, prompt: &str, of: DraftName<'_>) -> Result<Option<Draft>, RegistryError> {
     let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "{SELECT} AND d.owner = $2 AND d.name = $3"
     )))
@@ -92,7 +92,7 @@ async fn find(sql: &mut SqliteConnection, prompt: &str, of: DraftName<'_>) -> Re
     row.map(draft).transpose()
 }
 
-async fn require(sql: &mut SqliteConnection, prompt: &str, of: DraftName<'_>) -> Result<Draft, RegistryError> {
+async fn require(sql: &mut SqlConnection, prompt: &str, of: DraftName<'_>) -> Result<Draft, RegistryError> {
     let found = find(sql, prompt, of).await?;
     Ok(found.ok_or_else(|| Missing::Draft {
         prompt: prompt.to_owned(),
@@ -102,7 +102,7 @@ async fn require(sql: &mut SqliteConnection, prompt: &str, of: DraftName<'_>) ->
 }
 
 /// Says what is wrong with a draft's content, as far as it could be a version now.
-async fn problems(sql: &mut SqliteConnection, prompt: &str, content: &Value) -> Result<Vec<Problem>, RegistryError> {
+async fn problems(sql: &mut SqlConnection, prompt: &str, content: &Value) -> Result<Vec<Problem>, RegistryError> {
     let content = match serde_json::from_value(content.clone()) {
         Ok(content) => content,
         Err(why) => return Ok(vec![Problem::new("content", why.to_string())]),
@@ -114,7 +114,7 @@ async fn problems(sql: &mut SqliteConnection, prompt: &str, content: &Value) -> 
     }
 }
 
-async fn require_room(sql: &mut SqliteConnection, prompt: &str, owner: &str) -> Result<(), RegistryError> {
+async fn require_room(sql: &mut SqlConnection, prompt: &str, owner: &str) -> Result<(), RegistryError> {
     let (drafts,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM drafts WHERE prompt_id = $1 AND owner = $2")
         .bind(prompt)
         .bind(owner)
@@ -130,7 +130,7 @@ async fn require_room(sql: &mut SqliteConnection, prompt: &str, owner: &str) -> 
 
 /// Makes sure that a draft's base is there, and fills in the usual one.
 async fn base_of(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     asked: Option<u32>,
     before: Option<&Draft>,
@@ -209,7 +209,7 @@ impl Registry {
         }
         let generation = change.end().await?;
         // Outside of the write lock: compiling takes its time.
-        let problems = problems(&mut *self.reader.acquire().await?, &prompt, &value.content).await?;
+        let problems = problems(&mut *self.reader()?.acquire().await?, &prompt, &value.content).await?;
         Ok((Published { value, generation }, problems))
     }
 
@@ -218,7 +218,7 @@ impl Registry {
     /// # Errors
     /// When there is no such draft, or the database fails.
     pub async fn draft(&self, of: DraftName<'_>) -> Result<(Draft, Vec<Problem>), RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, of.prompt).await?;
         let draft = require(&mut tx, &prompt, of).await?;
         let problems = problems(&mut tx, &prompt, &draft.content).await?;
@@ -235,7 +235,7 @@ impl Registry {
             // A draft's name has no slash; a user's neither.
             Some(cursor) => cursor.split_once('/').ok_or_else(|| page.not_a_cursor(cursor))?,
         };
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "{SELECT} AND (d.owner > $2 OR (d.owner = $2 AND d.name > $3)) ORDER BY d.owner, d.name LIMIT $4"
@@ -289,7 +289,7 @@ impl Registry {
         by: By<'_>,
     ) -> Result<Published<VersionSummary>, RegistryError> {
         require_message(by.message)?;
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, of.prompt).await?;
         let seen = require(&mut tx, &prompt, of).await?;
         let content = serde_json::from_value(seen.content.clone())
@@ -326,7 +326,7 @@ impl Registry {
     }
 }
 
-async fn delete(sql: &mut SqliteConnection, draft: &Draft) -> Result<(), RegistryError> {
+async fn delete(sql: &mut SqlConnection, draft: &Draft) -> Result<(), RegistryError> {
     sqlx::query("DELETE FROM drafts WHERE prompt_id = $1 AND owner = $2 AND name = $3")
         .bind(&draft.prompt)
         .bind(&draft.owner)

@@ -14,15 +14,18 @@
 //! The registry's epoch is not in the file: a restored registry has the generation of the exported one and an epoch of its own, so
 //! that nodes which served the old one read everything anew.
 //!
-//! Secrets are in it only as the hashes that the registry keeps. What was recorded of requests (telemetry) is not in it.
+//! It is as confidential as the registry. Keys and tokens are in it only as their hashes; what must be the same afterwards is in
+//! it as it is: the key of pseudonyms, and the secrets with which webhooks are signed. What was recorded of requests
+//! (telemetry) is not in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Write};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row};
 
+use super::sql::SqlConnection;
 use super::{Registry, RegistryError, number, schema, secret};
 
 /// The format of the file.
@@ -93,20 +96,32 @@ enum Kind {
     Text,
 }
 
+/// What asks for columns (table, name, type, place in the primary key from 1 or 0), and for which table refers to which.
+const SQLITE_CATALOG: (&str, &str) = (
+    "SELECT m.name, c.name, c.type, c.pk FROM sqlite_master m, pragma_table_info(m.name) c \
+     WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY m.name, c.cid",
+    "SELECT DISTINCT m.name, f.\"table\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table'",
+);
+const POSTGRES_CATALOG: (&str, &str) = (
+    "SELECT t.relname::text, a.attname::text, format_type(a.atttypid, NULL), \
+     COALESCE(array_position(k.conkey::int[], a.attnum::int), 0)::bigint \
+     FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped \
+     LEFT JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'p' \
+     WHERE t.relkind = 'r' AND t.relnamespace = current_schema()::regnamespace ORDER BY t.relname, a.attnum",
+    "SELECT DISTINCT t.relname::text, r.relname::text FROM pg_constraint k \
+     JOIN pg_class t ON t.oid = k.conrelid JOIN pg_class r ON r.oid = k.confrelid \
+     WHERE k.contype = 'f' AND t.relnamespace = current_schema()::regnamespace",
+);
+
 /// Reads the tables, those first that others refer to.
-async fn tables(sql: &mut SqliteConnection) -> Result<Vec<Table>, RegistryError> {
+async fn tables(sql: &mut SqlConnection) -> Result<Vec<Table>, RegistryError> {
     type Described = (String, String, String, i64);
-    let columns: Vec<Described> = sqlx::query_as(
-        "SELECT m.name, c.name, c.type, c.pk FROM sqlite_master m, pragma_table_info(m.name) c \
-         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY m.name, c.cid",
-    )
-    .fetch_all(&mut *sql)
-    .await?;
-    let references: Vec<(String, String)> = sqlx::query_as(
-        "SELECT DISTINCT m.name, f.\"table\" FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table'",
-    )
-    .fetch_all(sql)
-    .await?;
+    let (columns, references) = match sql.backend_name() {
+        "PostgreSQL" => POSTGRES_CATALOG,
+        _ => SQLITE_CATALOG,
+    };
+    let columns: Vec<Described> = sqlx::query_as(columns).fetch_all(&mut *sql).await?;
+    let references: Vec<(String, String)> = sqlx::query_as(references).fetch_all(sql).await?;
     let mut found: BTreeMap<String, (Table, Vec<(i64, String)>)> = BTreeMap::new();
     for (table, column, kind, key) in columns {
         if NOT_EXPORTED.contains(&table.as_str()) {
@@ -213,7 +228,7 @@ impl Table {
     /// Reads the rows behind `last`.
     async fn page(
         &self,
-        sql: &mut SqliteConnection,
+        sql: &mut SqlConnection,
         last: Option<&Map<String, Value>>,
     ) -> Result<Vec<Map<String, Value>>, RegistryError> {
         let text = self.select(last.is_some());
@@ -242,7 +257,7 @@ impl Table {
     }
 
     /// Writes one row, which must have just this table's columns.
-    async fn write(&self, sql: &mut SqliteConnection, row: &Map<String, Value>) -> Result<(), String> {
+    async fn write(&self, sql: &mut SqlConnection, row: &Map<String, Value>) -> Result<(), String> {
         if let Some(unknown) = row
             .keys()
             .find(|name| !self.columns.iter().any(|column| column.name == **name))
@@ -327,7 +342,7 @@ impl Registry {
     /// # Errors
     /// When the database fails or the lines cannot be written.
     pub async fn export(&self, out: &mut (dyn Write + Send)) -> Result<Dumped, DumpError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let (generation,): (i64,) = sqlx::query_as("SELECT generation FROM meta")
             .fetch_one(&mut *tx)
             .await?;
@@ -391,7 +406,7 @@ impl Registry {
         }
         input.hash.update(&line);
 
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin_write().await?;
         let tables = tables(&mut tx).await?;
         empty(&mut tx, &tables).await?;
         let (mut rows, mut seen) = (0u64, BTreeSet::new());
@@ -436,7 +451,7 @@ impl Registry {
 }
 
 /// Refuses a registry that somebody used, and takes out what every new one has.
-async fn empty(sql: &mut SqliteConnection, tables: &[Table]) -> Result<(), DumpError> {
+async fn empty(sql: &mut SqlConnection, tables: &[Table]) -> Result<(), DumpError> {
     for table in tables {
         let name = &table.name;
         if SEEDED.contains(&name.as_str()) {
@@ -459,13 +474,17 @@ async fn empty(sql: &mut SqliteConnection, tables: &[Table]) -> Result<(), DumpE
 }
 
 /// Continues the generation, in an epoch of its own.
-async fn restore_meta(sql: &mut SqliteConnection, row: &Map<String, Value>) -> Result<(), String> {
+async fn restore_meta(sql: &mut SqlConnection, row: &Map<String, Value>) -> Result<(), String> {
     let Some(generation) = row.get("generation").and_then(Value::as_i64) else {
         return Err("meta.generation is missing".to_owned());
     };
-    sqlx::query("UPDATE meta SET generation = $1, epoch = $2")
+    let Some(key) = row.get("pseudonym_key").and_then(Value::as_str) else {
+        return Err("meta.pseudonym_key is missing".to_owned());
+    };
+    sqlx::query("UPDATE meta SET generation = $1, epoch = $2, pseudonym_key = $3")
         .bind(generation)
         .bind(secret::id("epoch"))
+        .bind(key)
         .execute(sql)
         .await
         .map_err(|why| why.to_string())?;
@@ -474,10 +493,10 @@ async fn restore_meta(sql: &mut SqliteConnection, row: &Map<String, Value>) -> R
 
 /// Names the tables that are exported, and the columns that sound like secrets.
 #[cfg(test)]
-pub(super) async fn covered(sql: &mut SqliteConnection) -> Result<(Vec<String>, Vec<String>), RegistryError> {
+pub(super) async fn covered(sql: &mut SqlConnection) -> Result<(Vec<String>, Vec<String>), RegistryError> {
     let tables = tables(sql).await?;
     let secret = |name: &str| {
-        ["secret", "password", "credential", "private"]
+        ["secret", "password", "credential", "private", "_key"]
             .iter()
             .any(|word| name.contains(word))
     };

@@ -1,7 +1,7 @@
 //! Environments arranged: labelled, put in order, deleted.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::change::{By, Change};
 use super::edited::Edited;
@@ -22,7 +22,7 @@ pub struct EnvironmentEdit {
 }
 
 /// Says what keeps an environment from being deleted.
-async fn contents(sql: &mut SqliteConnection, name: &str) -> Result<Vec<String>, RegistryError> {
+async fn contents(sql: &mut SqlConnection, name: &str) -> Result<Vec<String>, RegistryError> {
     let mut found = Vec::new();
     // The history of what was live there, and records that name it, are to be read for ever.
     for (what, query) in [
@@ -136,7 +136,7 @@ impl Registry {
     }
 }
 
-async fn renumber(sql: &mut SqliteConnection, order: &[String]) -> Result<(), RegistryError> {
+async fn renumber(sql: &mut SqlConnection, order: &[String]) -> Result<(), RegistryError> {
     for (position, name) in (1i64..).zip(order) {
         sqlx::query("UPDATE environments SET position = $1 WHERE name = $2")
             .bind(position)

@@ -1,7 +1,7 @@
 //! Environments: where a prompt can be live, and whether going live there needs somebody else's approval.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::change::{Actor, Change};
 use super::{Missing, Published, Registry, RegistryError, number, parse, text};
@@ -59,7 +59,7 @@ fn environment(
 }
 
 /// Reads every environment, in order.
-pub(super) async fn all(sql: &mut SqliteConnection) -> Result<Vec<Environment>, RegistryError> {
+pub(super) async fn all(sql: &mut SqlConnection) -> Result<Vec<Environment>, RegistryError> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT name, label, position, protected, approvals, required_checks, auto_apply, generation FROM environments \
              ORDER BY position",
@@ -70,7 +70,7 @@ pub(super) async fn all(sql: &mut SqliteConnection) -> Result<Vec<Environment>, 
 }
 
 /// Reads one environment, which must exist.
-pub(super) async fn one(sql: &mut SqliteConnection, name: &str) -> Result<Environment, RegistryError> {
+pub(super) async fn one(sql: &mut SqlConnection, name: &str) -> Result<Environment, RegistryError> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT name, label, position, protected, approvals, required_checks, auto_apply, generation FROM environments \
              WHERE name = $1",
@@ -117,7 +117,7 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn list_environments(&self) -> Result<Vec<Environment>, RegistryError> {
-        all(&mut *self.reader.acquire().await?).await
+        all(&mut *self.reader()?.acquire().await?).await
     }
 
     /// Returns one environment.
@@ -125,7 +125,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that name, or the database fails.
     pub async fn environment(&self, name: &str) -> Result<Environment, RegistryError> {
-        one(&mut *self.reader.acquire().await?, name).await
+        one(&mut *self.reader()?.acquire().await?, name).await
     }
 
     /// Protects an environment or lifts its protection; creates it, last in order, if it does not exist.

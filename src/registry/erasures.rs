@@ -1,8 +1,8 @@
 //! Requests to erase what was recorded of a person: written down here first, so that they survive whatever happens while
 //! they are carried out.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::change::{Actor, Change};
 use super::{Missing, Page, PageOf, Published, Registry, RegistryError, audit, now_us, number, secret};
@@ -51,7 +51,7 @@ fn erasure(
     })
 }
 
-async fn one(sql: &mut SqliteConnection, id: &str) -> Result<Erasure, RegistryError> {
+async fn one(sql: &mut SqlConnection, id: &str) -> Result<Erasure, RegistryError> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT id, user_hash, reason, until_at, requested_by, exchanges, done_at FROM erasures WHERE id = $1",
     )
@@ -86,7 +86,7 @@ impl Registry {
                     "must have 1 to 4096 bytes, write the id as the application sends it",
                 );
             }
-            Person::Id(id) => ("user", pseudonym(&self.epoch().await?, id)),
+            Person::Id(id) => ("user", pseudonym(&self.pseudonym_key().await?, id)),
             Person::Hash(hash) if hash.len() == 32 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => {
                 ("user_hash", hash.to_owned())
             }
@@ -122,7 +122,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that id, or the database fails.
     pub async fn erasure(&self, id: &str) -> Result<Erasure, RegistryError> {
-        one(&mut *self.reader.acquire().await?, id).await
+        one(&mut *self.reader()?.acquire().await?, id).await
     }
 
     /// Lists requests, newest first.
@@ -137,7 +137,7 @@ impl Registry {
         )
         .bind(page.cursor.unwrap_or("~"))
         .bind(page.rows())
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader()?)
         .await?;
         let items = rows.into_iter().map(erasure).collect::<Result<_, _>>()?;
         Ok(page.page(items, |erasure: &Erasure| erasure.id.clone()))
@@ -156,7 +156,7 @@ impl Registry {
         .bind(since)
         .bind(after)
         .bind(i64::from(limit))
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader()?)
         .await?;
         rows.into_iter().map(erasure).collect()
     }
@@ -166,7 +166,7 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn note_erased(&self, id: &str, exchanges: u64, done: bool) -> Result<(), RegistryError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin_write().await?;
         let before = one(&mut tx, id).await?;
         let at_us = now_us();
         let done_now = done && before.done_at_us.is_none();
@@ -190,8 +190,10 @@ impl Registry {
     }
 
     /// The key of pseudonyms: never to be shown or logged.
-    async fn epoch(&self) -> Result<String, RegistryError> {
-        let (epoch,): (String,) = sqlx::query_as("SELECT epoch FROM meta").fetch_one(&self.reader).await?;
-        Ok(epoch)
+    async fn pseudonym_key(&self) -> Result<String, RegistryError> {
+        let (key,): (String,) = sqlx::query_as("SELECT pseudonym_key FROM meta")
+            .fetch_one(self.reader()?)
+            .await?;
+        Ok(key)
     }
 }

@@ -1,7 +1,7 @@
 //! Keys of applications. The secret is returned once, when the key is created; only its SHA-256 is stored.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::change::{Actor, Change};
 use super::secret::{self, digest_hex};
@@ -87,7 +87,7 @@ fn key(row: Row) -> Result<Key, RegistryError> {
 
 /// Reads one key, or those after an id in the order of ids (the order they were made in).
 async fn select(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     only: Option<&str>,
     after: &str,
     rows: i64,
@@ -104,7 +104,7 @@ async fn select(
     rows.into_iter().map(key).collect()
 }
 
-async fn one(sql: &mut SqliteConnection, id: &str) -> Result<Key, RegistryError> {
+async fn one(sql: &mut SqlConnection, id: &str) -> Result<Key, RegistryError> {
     let key = if id.is_empty() {
         None
     } else {
@@ -211,7 +211,7 @@ impl Registry {
     /// # Errors
     /// When there is no such key, or the database fails.
     pub async fn key(&self, id: &str) -> Result<Key, RegistryError> {
-        one(&mut *self.reader.acquire().await?, id).await
+        one(&mut *self.reader()?.acquire().await?, id).await
     }
 
     /// Lists keys, oldest first, revoked ones included.
@@ -220,7 +220,7 @@ impl Registry {
     /// When the database fails.
     pub async fn list_keys(&self, page: PageOf<'_>) -> Result<Page<Key>, RegistryError> {
         let after = page.cursor.unwrap_or_default();
-        let keys = select(&mut *self.reader.acquire().await?, None, after, page.rows()).await?;
+        let keys = select(&mut *self.reader()?.acquire().await?, None, after, page.rows()).await?;
         Ok(page.page(keys, |key| key.id.clone()))
     }
 }

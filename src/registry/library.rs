@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::sql::{QueryBuilder, SqlConnection};
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::prompts::{ids_of, load};
 use super::{Page, PageOf, Prompt, Registry, RegistryError, number, parse};
@@ -81,7 +81,7 @@ fn like_prefix(prefix: &str) -> String {
     format!("{escaped}%")
 }
 
-fn push_archived(query: &mut QueryBuilder<Sqlite>, archived: Archived) {
+fn push_archived(query: &mut QueryBuilder, archived: Archived) {
     match archived {
         Archived::Hidden => query.push(" AND p.archived_at IS NULL"),
         Archived::Only => query.push(" AND p.archived_at IS NOT NULL"),
@@ -91,7 +91,7 @@ fn push_archived(query: &mut QueryBuilder<Sqlite>, archived: Archived) {
 
 /// Reads the ids of prompts that may be wanted, in order.
 async fn candidates(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     filter: PromptFilter<'_>,
     needle: Option<&Needle>,
     after: &str,
@@ -152,7 +152,7 @@ const PRESENT: &str = "(v.version = (SELECT MAX(l.version) FROM versions l WHERE
 
 /// Looks at the versions of prompts, the newest first.
 async fn match_versions(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     needle: &Needle,
     ids: &[String],
 ) -> Result<HashMap<String, Match>, RegistryError> {
@@ -187,7 +187,7 @@ async fn match_versions(
 
 /// Decides which candidates are wanted.
 async fn decide(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     filter: PromptFilter<'_>,
     needle: Option<&Needle>,
     ids: &[String],
@@ -241,7 +241,7 @@ impl Registry {
         } else {
             wanted
         };
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let mut after = page.cursor.unwrap_or_default().to_owned();
         let mut items: Vec<Listed> = Vec::new();
         while (items.len() as i64) < wanted {
@@ -268,7 +268,7 @@ impl Registry {
             .push(" ESCAPE '\\'");
         push_archived(&mut query, archived);
         query.push(" ORDER BY p.id");
-        let ids: Vec<(String,)> = query.build_query_as().fetch_all(&self.reader).await?;
+        let ids: Vec<(String,)> = query.build_query_as().fetch_all(self.reader()?).await?;
         Ok(ids.into_iter().map(|(id,)| id).collect())
     }
 }

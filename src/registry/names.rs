@@ -1,7 +1,7 @@
 //! Names: a prompt's id and its aliases all lead to it; a rename turns its id into an alias.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::change::{Actor, By, Change};
 use super::prompts::{find, one, require};
@@ -56,7 +56,7 @@ pub(super) const MOVES: [&str; 14] = [
 ];
 
 /// Moves a prompt with everything that belongs to it.
-async fn move_to(sql: &mut SqliteConnection, from: &str, to: &str) -> Result<(), RegistryError> {
+async fn move_to(sql: &mut SqlConnection, from: &str, to: &str) -> Result<(), RegistryError> {
     let (uid,): (String,) = sqlx::query_as("SELECT uid FROM prompts WHERE id = $1")
         .bind(from)
         .fetch_one(&mut *sql)

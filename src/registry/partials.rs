@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::registry::sql::SqlConnection;
 use serde_json::Value;
-use sqlx::SqliteConnection;
 
 use super::{RegistryError, about, parse, prompts};
 use crate::domain::content::Content;
@@ -30,7 +30,7 @@ struct Found {
 /// Resolves every include of `content`, writes explicit versions into its templates, and copies the text into its
 /// `partials`. Returns what it names itself, not what its partials name in turn.
 pub(super) async fn freeze(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     content: &mut Content,
 ) -> Result<BTreeSet<Used>, RegistryError> {
@@ -105,7 +105,7 @@ fn asked(content: &mut Content) -> (BTreeMap<Asked, Vec<String>>, Vec<Problem>) 
 
 /// Reads the version that is asked for, or says why it cannot be included.
 async fn resolve(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     (name, version): &Asked,
 ) -> Result<Result<Found, String>, RegistryError> {

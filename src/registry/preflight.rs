@@ -15,7 +15,7 @@ impl Registry {
     /// # Errors
     /// When the prompt or the environment does not exist, or the database fails.
     pub async fn present(&self, prompt: &str, environment: &str) -> Result<Present, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let protected = environments::one(&mut tx, environment).await?.protected;
         let mut history = deployments::history(&mut tx, &prompt, environment).await?;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::sql::{QueryBuilder, SqlConnection};
 use serde_json::json;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::change::{Actor, Change};
 use super::{Missing, Published, Registry, RegistryError, about, number, parse, secret, text};
@@ -52,7 +52,7 @@ pub struct Live {
 }
 
 /// Returns the id of the prompt that `name` is the id or an alias of.
-pub(super) async fn find(sql: &mut SqliteConnection, name: &str) -> Result<Option<String>, RegistryError> {
+pub(super) async fn find(sql: &mut SqlConnection, name: &str) -> Result<Option<String>, RegistryError> {
     let row: Option<(String,)> = sqlx::query_as(
         "SELECT id FROM prompts WHERE id = $1 UNION ALL SELECT prompt_id FROM aliases WHERE alias = $1 LIMIT 1",
     )
@@ -63,7 +63,7 @@ pub(super) async fn find(sql: &mut SqliteConnection, name: &str) -> Result<Optio
 }
 
 /// Like [`find`], for a prompt that must exist.
-pub(super) async fn require(sql: &mut SqliteConnection, name: &str) -> Result<String, RegistryError> {
+pub(super) async fn require(sql: &mut SqlConnection, name: &str) -> Result<String, RegistryError> {
     let id = find(sql, name).await?;
     Ok(id.ok_or_else(|| Missing::Prompt(name.to_owned()))?)
 }
@@ -90,7 +90,7 @@ fn prompt(row: Row) -> Result<Prompt, RegistryError> {
 }
 
 /// Reads prompts with what is live, in the order of their ids: three queries, however many prompts.
-pub(super) async fn load(sql: &mut SqliteConnection, ids: &[String]) -> Result<Vec<Prompt>, RegistryError> {
+pub(super) async fn load(sql: &mut SqlConnection, ids: &[String]) -> Result<Vec<Prompt>, RegistryError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -118,23 +118,21 @@ pub(super) async fn load(sql: &mut SqliteConnection, ids: &[String]) -> Result<V
 }
 
 /// Continues a query with `(id, id, …)`.
-pub(super) fn ids_of(query: &mut QueryBuilder<Sqlite>, ids: &[String]) {
-    query.push("(");
-    let mut list = query.separated(", ");
-    for id in ids {
-        list.push_bind(id.clone());
+pub(super) fn ids_of(query: &mut QueryBuilder, ids: &[String]) {
+    for (at, id) in ids.iter().enumerate() {
+        query.push(if at == 0 { "(" } else { ", " }).push_bind(id.clone());
     }
     query.push(")");
 }
 
-async fn aliases_of(sql: &mut SqliteConnection, ids: &[String]) -> Result<Vec<(String, String)>, RegistryError> {
+async fn aliases_of(sql: &mut SqlConnection, ids: &[String]) -> Result<Vec<(String, String)>, RegistryError> {
     let mut query = QueryBuilder::new("SELECT alias, prompt_id FROM aliases WHERE prompt_id IN ");
     ids_of(&mut query, ids);
     query.push(" ORDER BY alias");
     Ok(query.build_query_as().fetch_all(sql).await?)
 }
 
-async fn live_of(sql: &mut SqliteConnection, ids: &[String]) -> Result<Vec<(String, Live)>, RegistryError> {
+async fn live_of(sql: &mut SqlConnection, ids: &[String]) -> Result<Vec<(String, Live)>, RegistryError> {
     let mut query = QueryBuilder::new(
         "SELECT l.prompt_id, l.environment, l.number, d.split FROM live l \
          JOIN deployments d ON d.prompt_id = l.prompt_id AND d.environment = l.environment AND d.number = l.number \
@@ -158,7 +156,7 @@ async fn live_of(sql: &mut SqliteConnection, ids: &[String]) -> Result<Vec<(Stri
 }
 
 /// Reads one prompt by its id.
-pub(super) async fn one(sql: &mut SqliteConnection, id: &str) -> Result<Prompt, RegistryError> {
+pub(super) async fn one(sql: &mut SqlConnection, id: &str) -> Result<Prompt, RegistryError> {
     let prompt = load(sql, &[id.to_owned()]).await?.pop();
     Ok(prompt.ok_or_else(|| Missing::Prompt(id.to_owned()))?)
 }
@@ -209,7 +207,7 @@ impl Registry {
     /// # Errors
     /// When there is none, or the database fails.
     pub async fn prompt(&self, name: &str) -> Result<Prompt, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let id = require(&mut tx, name).await?;
         one(&mut tx, &id).await
     }
@@ -219,6 +217,6 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn prompt_id(&self, name: &str) -> Result<Option<String>, RegistryError> {
-        find(&mut *self.reader.acquire().await?, name).await
+        find(&mut *self.reader()?.acquire().await?, name).await
     }
 }

@@ -5,9 +5,9 @@
 
 pub(super) mod run;
 
+use crate::registry::sql::SqlConnection;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use super::change::{By, Change};
 use super::deployments::{Deployment, live, require_versions};
@@ -89,8 +89,8 @@ struct Row {
     change_id: Option<i64>,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for Row {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+impl sqlx::FromRow<'_, AnyRow> for Row {
+    fn from_row(row: &AnyRow) -> sqlx::Result<Self> {
         use sqlx::Row as _;
         Ok(Self {
             id: row.try_get("id")?,
@@ -115,13 +115,13 @@ impl sqlx::FromRow<'_, SqliteRow> for Row {
 const COLUMNS: &str = "id, prompt_id, environment, message, state, reason, next_step, next_at, expects, approved, \
      created_at, created_by, creator_id, finished_at, change_id";
 
-async fn find(sql: &mut SqliteConnection, id: &str) -> Result<Option<Row>, RegistryError> {
+async fn find(sql: &mut SqlConnection, id: &str) -> Result<Option<Row>, RegistryError> {
     let query = format!("SELECT {COLUMNS} FROM shifts WHERE id = $1");
     let row = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(sql);
     Ok(row.await?)
 }
 
-async fn steps_of(sql: &mut SqliteConnection, shift: &str) -> Result<Vec<ShiftStep>, RegistryError> {
+async fn steps_of(sql: &mut SqlConnection, shift: &str) -> Result<Vec<ShiftStep>, RegistryError> {
     type Row = (Option<i64>, Option<i64>, String, Option<i64>, Option<i64>);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT due_at, after_us, split, deployment, applied_at FROM shift_steps WHERE shift_id = $1 ORDER BY step",
@@ -140,7 +140,7 @@ async fn steps_of(sql: &mut SqliteConnection, shift: &str) -> Result<Vec<ShiftSt
     rows.into_iter().map(step).collect()
 }
 
-async fn shift(sql: &mut SqliteConnection, row: Row) -> Result<Shift, RegistryError> {
+async fn shift(sql: &mut SqlConnection, row: Row) -> Result<Shift, RegistryError> {
     Ok(Shift {
         steps: steps_of(sql, &row.id).await?,
         next_at_us: (row.state == "running").then_some(row.next_at),
@@ -286,7 +286,7 @@ impl Registry {
     /// # Errors
     /// When there is none of that id, or the database fails.
     pub async fn shift(&self, id: &str) -> Result<Shift, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let row = find(&mut tx, id).await?;
         shift(&mut tx, row.ok_or_else(|| Missing::Shift(id.to_owned()))?).await
     }
@@ -301,7 +301,7 @@ impl Registry {
         running: bool,
         page: PageOf<'_>,
     ) -> Result<Page<Shift>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = match prompt {
             Some(prompt) => prompts::require(&mut tx, prompt).await?,
             None => String::new(),
@@ -327,7 +327,7 @@ impl Registry {
 }
 
 pub(super) async fn require_none_running(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     environment: &str,
 ) -> Result<(), RegistryError> {

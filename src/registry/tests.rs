@@ -1,4 +1,4 @@
-//! The registry on a temporary SQLite file.
+//! The registry on a temporary database, see [`testing`].
 
 mod audit;
 mod deployments;
@@ -15,13 +15,12 @@ mod upgrade;
 mod uses;
 mod versions;
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
-
+use super::testing::TestDatabase;
 use super::*;
 use crate::domain::content::Content;
 use crate::domain::role::{Grant, Role};
 use crate::domain::split::Arm;
+use serde_json::{Value, json};
 
 const ADA: By<'static> = By {
     actor: Actor::named("ada"),
@@ -33,10 +32,10 @@ const FIRST: PageOf<'static> = PageOf {
     cursor: None,
 };
 
-/// A registry that vanishes with its folder.
+/// A registry that vanishes with its database.
 struct TestRegistry {
     registry: Registry,
-    folder: TempDir,
+    database: TestDatabase,
 }
 
 impl std::ops::Deref for TestRegistry {
@@ -48,14 +47,15 @@ impl std::ops::Deref for TestRegistry {
 }
 
 impl TestRegistry {
-    fn url(folder: &TempDir) -> String {
-        format!("sqlite:{}", folder.path().join("data/registry.db").display())
+    async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let registry = Registry::open(&database.url).await.unwrap();
+        Self { registry, database }
     }
 
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let registry = Registry::open(&Self::url(&folder)).await.unwrap();
-        Self { registry, folder }
+    /// Opens the same database once more.
+    async fn again(&self) -> Result<Registry, RegistryError> {
+        Registry::open(&self.database.url).await
     }
 
     async fn prompt_with_versions(&self, id: &str, versions: u32) {
@@ -108,25 +108,36 @@ async fn reopening_keeps_everything_and_migrates_nothing() {
     registry.prompt_with_versions("a", 1).await;
     let before = registry.changes_since(0).await.unwrap();
     registry.close().await;
-    let again = Registry::open(&TestRegistry::url(&registry.folder)).await.unwrap();
+    let again = registry.again().await.unwrap();
     assert_eq!(again.changes_since(0).await.unwrap(), before);
     assert_eq!(again.generation().await.unwrap(), 3);
 }
 
 #[tokio::test]
-async fn opening_a_newer_schema_is_refused() {
+async fn newer_schema_is_fine_unless_it_needs_a_newer_program() {
     let registry = TestRegistry::new().await;
-    sqlx::query("INSERT INTO migrations (number, name, applied_at) VALUES (999, 'future', 0)")
-        .execute(&registry.writer)
-        .await
-        .unwrap();
-    let error = Registry::open(&TestRegistry::url(&registry.folder)).await.unwrap_err();
-    assert!(error.to_string().contains("use a newer promptgate"), "{error}");
+    let future = |number: u32, needs: u32| {
+        format!("INSERT INTO migrations (number, name, applied_at, needs) VALUES ({number}, 'future', 0, {needs})")
+    };
+    registry.execute_for_tests(future(998, 0)).await;
+    let beside = registry.again().await.unwrap();
+    beside.set_protected("staging", true, "ada").await.unwrap();
+    let reader = Registry::open_read_only(&registry.database.url).await.unwrap();
+    assert_eq!(reader.generation().await.unwrap(), 2);
+    registry.execute_for_tests(future(999, 900)).await;
+    let refused = [
+        registry.again().await.unwrap_err(),
+        Registry::open_read_only(&registry.database.url).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert!(error.to_string().contains("less than schema 900 cannot use"), "{error}");
+        assert!(error.to_string().contains("use a newer promptgate"), "{error}");
+    }
 }
 
 #[tokio::test]
-async fn opening_anything_but_a_file_is_refused() {
-    for url in ["postgres://localhost/x", "sqlite::memory:", "data/registry.db"] {
+async fn opening_anything_but_a_file_or_postgres_is_refused() {
+    for url in ["mysql://localhost/x", "sqlite::memory:", "data/registry.db"] {
         assert!(
             matches!(Registry::open(url).await, Err(RegistryError::InvalidField { .. })),
             "{url}"
@@ -136,8 +147,8 @@ async fn opening_anything_but_a_file_is_refused() {
 
 #[tokio::test]
 async fn two_processes_that_start_together_both_open() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = TestRegistry::url(&folder);
+    let database = TestDatabase::new().await;
+    let url = database.url.clone();
     let (one, two) = tokio::join!(Registry::open(&url), Registry::open(&url));
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!(one.changes_since(0).await.unwrap(), two.changes_since(0).await.unwrap());
@@ -221,25 +232,37 @@ impl Registry {
     /// Lets every token with or without an end have ended.
     pub(crate) async fn expire_tokens_for_tests(&self) {
         sqlx::query("UPDATE tokens SET expires_at = 1")
-            .execute(&self.writer)
+            .execute(self.writer().unwrap())
             .await
             .unwrap();
     }
 
     /// Lets statements fail: `INSERT ON live`, where `NEW.number = 2`.
     pub(crate) async fn fail_for_tests(&self, event: &str, condition: &str) {
-        let trigger = format!(
-            "CREATE TRIGGER broken_for_tests BEFORE {event} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'broken'); END"
-        );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
-            .execute(&self.writer)
-            .await
-            .unwrap();
+        let trigger = match self.pools().unwrap().engine {
+            sql::Engine::Sqlite => format!(
+                "CREATE TRIGGER broken_for_tests BEFORE {event} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'broken'); END"
+            ),
+            sql::Engine::Postgres => format!(
+                "CREATE FUNCTION broken_for_tests() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken'; \
+                 END $$; CREATE TRIGGER broken_for_tests BEFORE {event} FOR EACH ROW WHEN ({condition}) \
+                 EXECUTE FUNCTION broken_for_tests()"
+            ),
+        };
+        self.execute_for_tests(trigger).await;
     }
 
     pub(crate) async fn heal_for_tests(&self) {
-        sqlx::raw_sql("DROP TRIGGER broken_for_tests")
-            .execute(&self.writer)
+        let drop = match self.pools().unwrap().engine {
+            sql::Engine::Sqlite => "DROP TRIGGER broken_for_tests",
+            sql::Engine::Postgres => "DROP FUNCTION broken_for_tests CASCADE",
+        };
+        self.execute_for_tests(drop.to_owned()).await;
+    }
+
+    pub(crate) async fn execute_for_tests(&self, statements: String) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
+            .execute(self.writer().unwrap())
             .await
             .unwrap();
     }

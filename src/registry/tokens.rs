@@ -1,8 +1,8 @@
 //! Tokens of the control plane. Each belongs to a user and may do what the user may; it is shown once, and only its
 //! SHA-256 is stored.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::audit::{NewEntry, append};
 use super::change::{Actor, Change};
@@ -93,7 +93,7 @@ fn token((id, user, name, created_at_us, created_by, expires, revoked, used): Ro
 }
 
 /// Reads a user's tokens, oldest first: ids sort by time.
-async fn select(sql: &mut SqliteConnection, user_id: &str) -> Result<Vec<Token>, RegistryError> {
+async fn select(sql: &mut SqlConnection, user_id: &str) -> Result<Vec<Token>, RegistryError> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT t.id, u.name, t.name, t.created_at, t.created_by, t.expires_at, t.revoked_at, t.last_used_at \
          FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.user_id = $1 ORDER BY t.id",
@@ -104,7 +104,7 @@ async fn select(sql: &mut SqliteConnection, user_id: &str) -> Result<Vec<Token>,
     Ok(rows.into_iter().map(token).collect())
 }
 
-async fn one(sql: &mut SqliteConnection, user_id: &str, id: &str) -> Result<Token, RegistryError> {
+async fn one(sql: &mut SqlConnection, user_id: &str, id: &str) -> Result<Token, RegistryError> {
     let mut all = select(sql, user_id).await?.into_iter();
     let found = all.find(|token| token.id == id);
     Ok(found.ok_or_else(|| Missing::Token(id.to_owned()))?)
@@ -142,7 +142,7 @@ impl Registry {
                 "the admin token is blank, give one or leave the variable unset",
             ));
         }
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin_write().await?;
         let (any,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM tokens")
             .fetch_one(&mut *tx)
             .await?;
@@ -205,7 +205,7 @@ impl Registry {
     /// When the database fails.
     pub async fn authenticate_token(&self, token: &str) -> Result<Option<Caller>, RegistryError> {
         type Row = (String, String, Option<i64>, Option<i64>, String, String);
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let row: Option<Row> = sqlx::query_as(
             "SELECT t.id, t.name, t.expires_at, t.last_used_at, u.id, u.name FROM tokens t \
              JOIN users u ON u.id = t.user_id WHERE t.digest = $1 AND t.revoked_at IS NULL \
@@ -243,7 +243,7 @@ impl Registry {
         )
         .bind(now)
         .bind(&caller.token_id)
-        .execute(&self.writer)
+        .execute(self.writer()?)
         .await?;
         Ok(())
     }
@@ -337,7 +337,7 @@ impl Registry {
     /// # Errors
     /// When there is no such user, or the database fails.
     pub async fn list_tokens(&self, user: &str) -> Result<Vec<Token>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let user = users::one(&mut tx, user).await?;
         select(&mut tx, &user.id).await
     }

@@ -1,7 +1,7 @@
 //! Newer partials, offered as new versions: an existing version never changes.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::Value;
-use sqlx::SqliteConnection;
 
 use super::change::{By, Change};
 use super::versions::{self, prepare, require_message};
@@ -21,7 +21,7 @@ pub struct Update {
 }
 
 /// Reads a version's text as submitted and as frozen.
-async fn both(sql: &mut SqliteConnection, prompt: &str, version: u32) -> Result<(Content, Content), RegistryError> {
+async fn both(sql: &mut SqlConnection, prompt: &str, version: u32) -> Result<(Content, Content), RegistryError> {
     let row: Option<(String, String)> =
         sqlx::query_as("SELECT source, content FROM versions WHERE prompt_id = $1 AND version = $2")
             .bind(prompt)
@@ -39,7 +39,7 @@ impl Registry {
     /// # Errors
     /// When there is no such prompt, or the database fails.
     pub async fn list_updates(&self, prompt: &str) -> Result<Vec<Update>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         // Whatever includes nothing is never behind.
         let rows: Vec<(i64,)> = sqlx::query_as(
@@ -90,7 +90,7 @@ impl Registry {
         by: By<'_>,
     ) -> Result<Published<VersionSummary>, RegistryError> {
         require_message(by.message)?;
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let (source, _) = both(&mut tx, &prompt, from).await?;
         let checked = prepare(&mut tx, &prompt, source).await?;
@@ -109,7 +109,7 @@ impl Registry {
     pub async fn preview(&self, prompt: &str, submitted: &Value) -> Result<Content, RegistryError> {
         let content = serde_json::from_value(submitted.clone())
             .map_err(|why| RegistryError::Invalid(vec![Problem::new("content", why.to_string())]))?;
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         Ok(prepare(&mut tx, &prompt, content).await?.content)
     }

@@ -1,8 +1,8 @@
 //! Users: people and services, and what they are granted. Signing in is by token only; the column for a password is
 //! there, and empty.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::change::{Actor, Change};
 use super::{Missing, Page, PageOf, Published, Registry, RegistryError, environments, number, secret};
@@ -77,7 +77,7 @@ pub struct UserUpdate {
 
 type Row = (String, String, String, String, i64, String, Option<i64>, i64);
 
-async fn user(sql: &mut SqliteConnection, row: Row) -> Result<User, RegistryError> {
+async fn user(sql: &mut SqlConnection, row: Row) -> Result<User, RegistryError> {
     let (id, name, kind, display_name, created_at_us, created_by, disabled_at_us, generation) = row;
     Ok(User {
         grants: grants_of(sql, &id).await?,
@@ -93,7 +93,7 @@ async fn user(sql: &mut SqliteConnection, row: Row) -> Result<User, RegistryErro
 }
 
 /// Reads what a user is granted, in a fixed order. A role of a newer program grants nothing.
-pub(super) async fn grants_of(sql: &mut SqliteConnection, user_id: &str) -> Result<Vec<Grant>, RegistryError> {
+pub(super) async fn grants_of(sql: &mut SqlConnection, user_id: &str) -> Result<Vec<Grant>, RegistryError> {
     let rows: Vec<(String, String, String)> =
         sqlx::query_as("SELECT role, environment, folder FROM grants WHERE user_id = $1")
             .bind(user_id)
@@ -115,7 +115,7 @@ pub(super) async fn grants_of(sql: &mut SqliteConnection, user_id: &str) -> Resu
 }
 
 /// Reads a user by id or name, who must exist.
-pub(super) async fn one(sql: &mut SqliteConnection, name: &str) -> Result<User, RegistryError> {
+pub(super) async fn one(sql: &mut SqlConnection, name: &str) -> Result<User, RegistryError> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT id, name, kind, display_name, created_at, created_by, disabled_at, generation FROM users \
          WHERE id = $1 OR name = $1",
@@ -152,7 +152,7 @@ fn validate_display_name(name: &str) -> Result<(), RegistryError> {
 }
 
 /// Brings a grant into its stored form, after a look at what it names.
-async fn checked(sql: &mut SqliteConnection, mut grant: Grant) -> Result<Grant, RegistryError> {
+async fn checked(sql: &mut SqlConnection, mut grant: Grant) -> Result<Grant, RegistryError> {
     if grant.environment != EVERYWHERE {
         environments::one(sql, &grant.environment).await?;
     }
@@ -184,7 +184,7 @@ async fn insert_grant(change: &mut Change<'_>, user_id: &str, grant: &Grant) -> 
 }
 
 /// Refuses what would leave nobody who can grant anything.
-async fn require_an_admin(sql: &mut SqliteConnection) -> Result<(), RegistryError> {
+async fn require_an_admin(sql: &mut SqlConnection) -> Result<(), RegistryError> {
     let (admins,): (i64,) = sqlx::query_as(
         "SELECT COUNT(*) FROM grants g JOIN users u ON u.id = g.user_id \
          WHERE g.role = 'admin' AND g.environment = '*' AND g.folder = '*' AND u.disabled_at IS NULL",
@@ -215,7 +215,7 @@ fn shown(grants: &[Grant]) -> Value {
 }
 
 /// Makes sure that the user `admin` is there, enabled, and admin of everything.
-pub(super) async fn ensure_admin(sql: &mut SqliteConnection, at_us: i64) -> Result<(), RegistryError> {
+pub(super) async fn ensure_admin(sql: &mut SqlConnection, at_us: i64) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO users (id, name, kind, display_name, password_hash, created_at, created_by, disabled_at, \
          generation) VALUES ($1, $2, 'person', '', NULL, $3, 'promptgate', NULL, 1) \
@@ -390,7 +390,7 @@ impl Registry {
     /// # Errors
     /// When there is none, or the database fails.
     pub async fn user(&self, name: &str) -> Result<User, RegistryError> {
-        one(&mut *self.reader.acquire().await?, name).await
+        one(&mut *self.reader()?.acquire().await?, name).await
     }
 
     /// Lists users by name, disabled ones included.
@@ -398,7 +398,7 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn list_users(&self, page: PageOf<'_>) -> Result<Page<User>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, kind, display_name, created_at, created_by, disabled_at, generation FROM users \
              WHERE name > $1 ORDER BY name LIMIT $2",

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::registry::sql::SqlConnection;
 use serde::Serialize;
-use sqlx::SqliteConnection;
 
 use super::{Page, PageOf, Registry, RegistryError, number, prompts};
 
@@ -61,7 +61,7 @@ impl fmt::Display for LiveUse {
 }
 
 /// Lists what needs a prompt now: its own live versions, those of others that have it frozen in at any depth, and shifts.
-pub(super) async fn live_uses(sql: &mut SqliteConnection, id: &str) -> Result<Vec<LiveUse>, RegistryError> {
+pub(super) async fn live_uses(sql: &mut SqlConnection, id: &str) -> Result<Vec<LiveUse>, RegistryError> {
     let rows: Vec<(String, i64, String)> = sqlx::query_as(
         "WITH RECURSIVE needs (prompt_id, version) AS ( \
            SELECT prompt_id, version FROM versions WHERE prompt_id = $1 \
@@ -104,7 +104,7 @@ impl Registry {
     /// # Errors
     /// When there is no such prompt, the cursor is not one of this list, or the database fails.
     pub async fn list_uses(&self, prompt: &str, page: PageOf<'_>) -> Result<Page<Uses>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let versions: Vec<(i64,)> = sqlx::query_as(
             "SELECT DISTINCT version FROM partials WHERE prompt_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
@@ -153,7 +153,7 @@ impl Registry {
                 .and_then(|(id, version)| Some((id.to_owned(), version.parse::<u32>().ok()?)))
                 .ok_or_else(|| page.not_a_cursor(cursor))?,
         };
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let rows: Vec<(String, i64, i64)> = sqlx::query_as(
             "SELECT prompt_id, version, MAX(partial_version) FROM partials WHERE partial_id = $1 \

@@ -1,7 +1,7 @@
 //! Versions: immutable contents of a prompt, numbered from 1.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::change::{By, Change};
 use super::partials::{self, Used};
@@ -90,7 +90,7 @@ pub(super) struct Checked {
 
 /// Makes the effective content and checks it; nothing is written.
 pub(super) async fn prepare(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     prompt: &str,
     submitted: Content,
 ) -> Result<Checked, RegistryError> {
@@ -104,7 +104,7 @@ pub(super) async fn prepare(
 }
 
 /// Reads the latest version of a prompt, if there is one.
-pub(super) async fn latest(sql: &mut SqliteConnection, prompt: &str) -> Result<Option<VersionSummary>, RegistryError> {
+pub(super) async fn latest(sql: &mut SqlConnection, prompt: &str) -> Result<Option<VersionSummary>, RegistryError> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT prompt_id, version, hash, message, author, created_at, parent FROM versions \
          WHERE prompt_id = $1 ORDER BY version DESC LIMIT 1",
@@ -116,7 +116,7 @@ pub(super) async fn latest(sql: &mut SqliteConnection, prompt: &str) -> Result<O
 }
 
 /// Refuses content that a version of the prompt has already.
-async fn require_new(sql: &mut SqliteConnection, prompt: &str, hash: &str) -> Result<(), RegistryError> {
+async fn require_new(sql: &mut SqlConnection, prompt: &str, hash: &str) -> Result<(), RegistryError> {
     let twin: Option<(i64,)> =
         sqlx::query_as("SELECT version FROM versions WHERE prompt_id = $1 AND hash = $2 ORDER BY version DESC LIMIT 1")
             .bind(prompt)
@@ -213,7 +213,7 @@ impl Registry {
         by: By<'_>,
     ) -> Result<Published<VersionSummary>, RegistryError> {
         require_message(by.message)?;
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let checked = prepare(&mut tx, &prompt, content).await?;
         tx.commit().await?;
@@ -231,7 +231,7 @@ impl Registry {
     /// # Errors
     /// When the prompt or the version does not exist, or the database fails.
     pub async fn version(&self, prompt: &str, version: u32) -> Result<Version, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         type Row = (String, String, String, String, String, i64, Option<i64>);
         let row: Option<Row> = sqlx::query_as(
@@ -281,7 +281,7 @@ impl Registry {
     /// # Errors
     /// When there is no such prompt, the cursor is not one of this list, or the database fails.
     pub async fn list_versions(&self, prompt: &str, page: PageOf<'_>) -> Result<Page<VersionSummary>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         let prompt = prompts::require(&mut tx, prompt).await?;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT prompt_id, version, hash, message, author, created_at, parent FROM versions \
@@ -306,7 +306,7 @@ impl Registry {
         )
         .bind(uid)
         .bind(i64::from(version))
-        .fetch_optional(&self.reader)
+        .fetch_optional(self.reader()?)
         .await?;
         row.map(|(content,)| parse(&content)).transpose()
     }

@@ -3,9 +3,9 @@
 pub(super) mod outbox;
 
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::change::{Actor, Change};
+use super::sql::SqlConnection;
 use super::{Missing, Page, PageOf, Published, Registry, RegistryError, environments, parse, secret, text};
 use crate::domain::webhook::{self, EventType};
 
@@ -90,7 +90,7 @@ fn webhook(row: Row) -> Result<Webhook, RegistryError> {
     })
 }
 
-async fn one(sql: &mut SqliteConnection, id: &str) -> Result<Webhook, RegistryError> {
+async fn one(sql: &mut SqlConnection, id: &str) -> Result<Webhook, RegistryError> {
     let query = format!("SELECT {COLUMNS} FROM webhooks WHERE id = $1");
     let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(query))
         .bind(id)
@@ -128,7 +128,7 @@ fn check_url(url: &str) -> Result<(), RegistryError> {
     }
 }
 
-async fn check(sql: &mut SqliteConnection, webhook: &Webhook) -> Result<(), RegistryError> {
+async fn check(sql: &mut SqlConnection, webhook: &Webhook) -> Result<(), RegistryError> {
     check_url(&webhook.url)?;
     if webhook.description.len() > MAX_TEXT_BYTES {
         return Err(invalid("description", "is too long, at most 2000 bytes are possible"));
@@ -321,7 +321,7 @@ impl Registry {
     /// # Errors
     /// When there is none, or the database fails.
     pub async fn webhook(&self, id: &str) -> Result<Webhook, RegistryError> {
-        one(&mut *self.reader.acquire().await?, id).await
+        one(&mut *self.reader()?.acquire().await?, id).await
     }
 
     /// Lists webhooks, newest first.
@@ -334,7 +334,7 @@ impl Registry {
         let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(query))
             .bind(page.cursor.unwrap_or("~"))
             .bind(page.rows())
-            .fetch_all(&self.reader)
+            .fetch_all(self.reader()?)
             .await?;
         let items = rows.into_iter().map(webhook).collect::<Result<_, _>>()?;
         Ok(page.page(items, |webhook: &Webhook| webhook.id.clone()))

@@ -13,8 +13,10 @@ use crate::domain::version::CompiledVersion;
 pub struct Snapshot {
     pub generation: u64,
     pub generation_header: HeaderValue,
-    /// Identifies the registry; also keys the hashes of units and users.
+    /// Identifies the registry.
     pub epoch: Arc<str>,
+    /// Keys the hashes of units and users.
+    pub pseudonym_key: Arc<str>,
     /// Names the node's configuration file by its hash.
     pub config_hash: Arc<str>,
     pub routing: Arc<Routing>,

@@ -266,9 +266,16 @@ async fn protected_environment_asks_for_approval_and_allows_rollback() {
 
 #[tokio::test]
 async fn panic_and_registry_failure_answer_a_fixed_phrase() {
-    let admin = TestAdmin::new().await;
-    admin.state.registry.close().await;
-    let closed = admin.get("/prompts").await.refused(500, "internal");
+    let admin = TestAdmin::with_versions().await;
+    let registry = &admin.state.registry;
+    registry
+        .execute_for_tests("ALTER TABLE live RENAME TO dead".to_owned())
+        .await;
+    let failed = admin.get("/prompts").await.refused(500, "internal");
+    registry.close().await;
+    let away = admin.get("/prompts").await;
+    assert_eq!(away.header("retry-after"), "1");
+    away.refused(503, "unavailable");
 
     async fn explode() -> &'static str {
         panic!("secret detail")
@@ -281,9 +288,9 @@ async fn panic_and_registry_failure_answer_a_fixed_phrase() {
         .await
         .unwrap();
     let panicked = Answer::read(response).await.refused(500, "internal");
-    assert_eq!(closed, panicked);
+    assert_eq!(failed, panicked);
     assert_eq!(
-        closed["message"],
+        failed["message"],
         "something went wrong on our side, the detail is in the log"
     );
 }

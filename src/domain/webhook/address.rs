@@ -1,6 +1,6 @@
 //! Addresses that a webhook may lead to: public ones, and networks that the operator allows.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;

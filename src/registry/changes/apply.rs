@@ -1,7 +1,7 @@
 //! Making a change live, all of it in one transaction.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::{ChangeDeployment, ChangeRecord, one, refuse, subject};
 use crate::domain::review::ChangeState;
@@ -11,7 +11,7 @@ use crate::registry::shifts::{self, Planned};
 use crate::registry::{Moved, Published, Registry, RegistryError, about};
 
 /// Refuses when something else went live since the change was proposed: it was approved as a step from there.
-pub(super) async fn require_unmoved(sql: &mut SqliteConnection, record: &ChangeRecord) -> Result<(), RegistryError> {
+pub(super) async fn require_unmoved(sql: &mut SqlConnection, record: &ChangeRecord) -> Result<(), RegistryError> {
     let mut moved = Vec::new();
     for item in record.moved() {
         moved.push(Moved {

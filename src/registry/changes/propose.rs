@@ -1,7 +1,7 @@
 //! From an idea to something others can review: proposing, changing the proposal, taking it back.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::{ChangeRecord, one, refuse, set_state, subject};
 use crate::domain::review::ChangeState;
@@ -74,7 +74,7 @@ struct Checked {
 }
 
 async fn check(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     environment: &str,
     proposed: Vec<ProposedDeployment>,
     now_us: i64,

@@ -57,7 +57,7 @@ impl Registry {
         .bind(from_us.unwrap_or(i64::MIN))
         .bind(to_us.unwrap_or(i64::MAX))
         .bind(MAX_CHANGES)
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader()?)
         .await?;
         let mut by_state = BTreeMap::new();
         for (state, ..) in &rows {

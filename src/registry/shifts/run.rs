@@ -3,8 +3,8 @@
 //! A step is one transaction: the plan moves on by compare-and-set, and the deployment is made. So a process that dies
 //! leaves a step done or not begun, and of several processes that find the same step due one does it.
 
+use crate::registry::sql::SqlConnection;
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use super::{Row, end, find, steps_of};
 use crate::domain::role::{Permission, Scope, allows};
@@ -21,7 +21,7 @@ impl Registry {
     /// When the database fails.
     pub async fn next_shift_at(&self) -> Result<Option<i64>, RegistryError> {
         let (at,): (Option<i64>,) = sqlx::query_as("SELECT MIN(next_at) FROM shifts WHERE state = 'running'")
-            .fetch_one(&self.reader)
+            .fetch_one(self.reader()?)
             .await?;
         Ok(at)
     }
@@ -40,14 +40,16 @@ impl Registry {
                 "SELECT id, next_step FROM shifts WHERE state = 'running' AND next_at <= $1 ORDER BY next_at, id LIMIT 1",
             )
             .bind(now_us)
-            .fetch_optional(&self.reader)
+            .fetch_optional(self.reader()?)
             .await?;
             let Some((id, step)) = due else {
                 return Ok(generation);
             };
             match self.run_step(&id, step, now_us).await {
                 Ok(made) => generation = made.or(generation),
-                Err(error @ (RegistryError::Database(_) | RegistryError::Stored(_))) => return Err(error),
+                Err(
+                    error @ (RegistryError::Database(_) | RegistryError::Stored(_) | RegistryError::Unavailable(_)),
+                ) => return Err(error),
                 Err(why) => self.fail_shift(&id, step, now_us, &why.to_string()).await?,
             }
         }
@@ -144,7 +146,7 @@ impl Registry {
 }
 
 /// Whoever made the plan must still be allowed to carry it out by hand, unless it was approved.
-async fn require_authority(sql: &mut SqliteConnection, row: &Row) -> Result<(), RegistryError> {
+async fn require_authority(sql: &mut SqlConnection, row: &Row) -> Result<(), RegistryError> {
     // The program itself.
     if row.creator_id.is_empty() {
         return Ok(());

@@ -14,9 +14,12 @@ async fn logged() -> TestRegistry {
 
 /// What somebody does to the file who gets past the triggers.
 async fn tamper(registry: &TestRegistry, statements: &str) {
-    let triggers = "DROP TRIGGER IF EXISTS audit_is_not_updated; DROP TRIGGER IF EXISTS audit_is_not_deleted;";
+    let triggers = match registry.database.is_postgres() {
+        true => "DROP TRIGGER IF EXISTS audit_is_not_changed ON audit;",
+        false => "DROP TRIGGER IF EXISTS audit_is_not_updated; DROP TRIGGER IF EXISTS audit_is_not_deleted;",
+    };
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{triggers} {statements}")))
-        .execute(&registry.writer)
+        .execute(registry.writer().unwrap())
         .await
         .unwrap();
 }
@@ -109,7 +112,10 @@ async fn database_refuses_to_change_or_delete_entries() {
         "UPDATE audit SET actor = 'bob' WHERE id = 2",
         "DELETE FROM audit WHERE id = 2",
     ] {
-        let refused = sqlx::query(statement).execute(&registry.writer).await.unwrap_err();
+        let refused = sqlx::query(statement)
+            .execute(registry.writer().unwrap())
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains("append-only"), "{refused}");
     }
     assert_eq!(broken(&registry, None).await, 0);
@@ -245,13 +251,14 @@ async fn log_is_filtered_and_ordered() {
 #[tokio::test]
 async fn log_is_read_beside_a_running_gateway_but_not_written() {
     let registry = logged().await;
-    let reader = Registry::open_read_only(&TestRegistry::url(&registry.folder))
-        .await
-        .unwrap();
+    let reader = Registry::open_read_only(&registry.database.url).await.unwrap();
     assert_eq!(reader.verify_audit(None).await.unwrap().entries, 5);
     assert!(reader.set_protected("staging", true, "eve").await.is_err());
     registry.set_protected("staging", true, "eve").await.unwrap();
     assert_eq!(reader.verify_audit(None).await.unwrap().entries, 6);
-    let nowhere = format!("sqlite:{}", registry.folder.path().join("nothing.db").display());
+    let nowhere = format!(
+        "sqlite:{}",
+        registry.database.folder.path().join("nothing.db").display()
+    );
     assert!(Registry::open_read_only(&nowhere).await.is_err());
 }

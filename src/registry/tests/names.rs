@@ -119,12 +119,14 @@ async fn two_texts_of_one_frozen_name_are_refused() {
 #[tokio::test]
 async fn rename_knows_every_column_and_table_of_a_prompt() {
     let registry = entangled().await;
-    let tables: Vec<(String, String)> = sqlx::query_as(
-        "SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'",
-    )
-    .fetch_all(&registry.reader)
-    .await
-    .unwrap();
+    let columns = match registry.database.is_postgres() {
+        true => {
+            "SELECT table_name::TEXT, column_name::TEXT FROM information_schema.columns WHERE table_schema = 'public'"
+        }
+        false => "SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'",
+    };
+    let columns = sqlx::query_as(columns).fetch_all(registry.reader().unwrap());
+    let tables: Vec<(String, String)> = columns.await.unwrap();
     let moves = crate::registry::names::MOVES.join("; ");
     for (table, column) in &tables {
         if ["prompts", "versions", "deployments"].contains(&table.as_str()) {

@@ -76,8 +76,8 @@ async fn shift_survives_a_restart_and_catches_up_with_fixed_times() {
     registry.create_shift(new(plan), START, ADA).await.unwrap();
     registry.close().await;
     let again = TestRegistry {
-        registry: Registry::open(&TestRegistry::url(&registry.folder)).await.unwrap(),
-        folder: registry.folder,
+        registry: registry.again().await.unwrap(),
+        database: registry.database,
     };
     assert_eq!(again.at(START + 60 * MINUTE).await, [(3, 100.0)]);
     let history = again.list_deployments("a", "production", FIRST).await.unwrap().items;
@@ -115,7 +115,7 @@ async fn deployment_in_between_ends_the_shift_and_says_so() {
 async fn of_two_processes_one_does_a_step() {
     let registry = live().await;
     registry.create_shift(new(gradual()), START, ADA).await.unwrap();
-    let other = Registry::open(&TestRegistry::url(&registry.folder)).await.unwrap();
+    let other = registry.again().await.unwrap();
     let (one, two) = tokio::join!(registry.run_due_shifts(START), other.run_due_shifts(START));
     let made = [one.unwrap(), two.unwrap()];
     assert_eq!(made.iter().flatten().count(), 1, "{made:?}");

@@ -1,7 +1,6 @@
 //! A database of the first release opens, and everything in it goes on working.
 
 use sqlx::Connection;
-use sqlx::sqlite::SqliteConnectOptions;
 
 use super::*;
 use crate::registry::secret::digest_hex;
@@ -29,12 +28,8 @@ INSERT INTO audit VALUES (4, 12, 'bootstrap', 'deployment.deploy', 'support/gree
 
 /// Opens a database of the first release.
 pub(super) async fn first_release() -> TestRegistry {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(folder.path().join("data")).unwrap();
-    let options = SqliteConnectOptions::new()
-        .filename(folder.path().join("data/registry.db"))
-        .create_if_missing(true);
-    let mut sql = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    let database = TestDatabase::new().await;
+    let mut sql = database.sql().await;
     sqlx::raw_sql(FIRST_SCHEMA).execute(&mut sql).await.unwrap();
     sqlx::raw_sql(FIRST_ROWS).execute(&mut sql).await.unwrap();
     sqlx::query("INSERT INTO tokens VALUES ('tok_1', 'bootstrap', $1, 'admin', 9)")
@@ -43,8 +38,8 @@ pub(super) async fn first_release() -> TestRegistry {
         .await
         .unwrap();
     sql.close().await.unwrap();
-    let registry = Registry::open(&TestRegistry::url(&folder)).await.unwrap();
-    TestRegistry { registry, folder }
+    let registry = Registry::open(&database.url).await.unwrap();
+    TestRegistry { registry, database }
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! What webhooks are told: written in the transaction in which it happens, kept until it has arrived.
 
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 
 use super::one;
 use crate::domain::webhook::{EventType, wants};
 use crate::registry::change::{Actor, Change};
+use crate::registry::sql::SqlConnection;
 use crate::registry::{Missing, Page, PageOf, Published, Registry, RegistryError, parse, secret, text};
 
 /// How long what was delivered or given up can be looked at, in microseconds: a week.
@@ -80,7 +80,7 @@ pub struct Delivery {
 }
 
 /// The prompts an event is about.
-async fn prompts_of(sql: &mut SqliteConnection, event: EventType, subject: &str) -> Result<Vec<String>, RegistryError> {
+async fn prompts_of(sql: &mut SqlConnection, event: EventType, subject: &str) -> Result<Vec<String>, RegistryError> {
     if let Some(change) = subject.strip_prefix("change/") {
         let rows: Vec<(String,)> =
             sqlx::query_as("SELECT d.prompt_id FROM change_deployments d WHERE d.change_id = $1 ORDER BY d.position")
@@ -97,7 +97,7 @@ async fn prompts_of(sql: &mut SqliteConnection, event: EventType, subject: &str)
 }
 
 /// Notes for every webhook that wants to know what happened.
-pub async fn emit(sql: &mut SqliteConnection, happened: &Happened<'_>) -> Result<(), RegistryError> {
+pub async fn emit(sql: &mut SqlConnection, happened: &Happened<'_>) -> Result<(), RegistryError> {
     let Some(event) = EventType::of_action(happened.action, happened.detail) else {
         return Ok(());
     };
@@ -133,7 +133,7 @@ fn is_in(prompts: &[String], folder: &str) -> bool {
 
 /// Writes an event and a delivery for each webhook.
 async fn write(
-    sql: &mut SqliteConnection,
+    sql: &mut SqlConnection,
     happened: &Happened<'_>,
     (event, prompts): (EventType, &[String]),
     webhooks: &[String],
@@ -211,7 +211,7 @@ fn delivery(row: DeliveryRow) -> Delivery {
     }
 }
 
-async fn one_delivery(sql: &mut SqliteConnection, webhook: &str, seq: i64) -> Result<Delivery, RegistryError> {
+async fn one_delivery(sql: &mut SqlConnection, webhook: &str, seq: i64) -> Result<Delivery, RegistryError> {
     let query = format!("{DELIVERY} WHERE d.webhook_id = $1 AND d.seq = $2");
     let row: Option<DeliveryRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
         .bind(webhook)
@@ -260,7 +260,7 @@ impl Registry {
              WHERE d.state = 'waiting' AND d.next_at <= $1 AND (w.enabled = 1 OR e.type = 'ping')",
         )
         .bind(now_us)
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader()?)
         .await?;
         Ok(rows.into_iter().map(|(id,)| id).collect())
     }
@@ -285,7 +285,7 @@ impl Registry {
         .bind(until_us)
         .bind(id)
         .bind(now_us)
-        .fetch_optional(&self.writer)
+        .fetch_optional(self.writer()?)
         .await?;
         Ok(row.map(|(url, secret)| Receiver {
             webhook: id.to_owned(),
@@ -308,7 +308,7 @@ impl Registry {
         )
         .bind(webhook)
         .bind(TOGETHER)
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader()?)
         .await?;
         rows.into_iter()
             .map(|(seq, event_id, prompts, body, attempts, next_at_us, at_us)| {
@@ -342,7 +342,7 @@ impl Registry {
         .bind(attempt.took_us)
         .bind(webhook)
         .bind(seq)
-        .execute(&self.writer)
+        .execute(self.writer()?)
         .await?;
         Ok(())
     }
@@ -381,7 +381,7 @@ impl Registry {
     /// # Errors
     /// When there is none, or the database fails.
     pub async fn delivery(&self, webhook: &str, seq: i64) -> Result<Delivery, RegistryError> {
-        one_delivery(&mut *self.reader.acquire().await?, webhook, seq).await
+        one_delivery(&mut *self.reader()?.acquire().await?, webhook, seq).await
     }
 
     /// Lists a webhook's deliveries, newest first; `state` is empty for all.
@@ -394,7 +394,7 @@ impl Registry {
         state: &str,
         page: PageOf<'_>,
     ) -> Result<Page<Delivery>, RegistryError> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.begin_read().await?;
         one(&mut tx, webhook).await?;
         let query = format!(
             "{DELIVERY} WHERE d.webhook_id = $1 AND ($2 = '' OR d.state = $2) AND d.seq < $3 ORDER BY d.seq DESC LIMIT $4"
@@ -419,7 +419,7 @@ impl Registry {
             "SELECT COUNT(*), MIN(e.at) FROM webhook_deliveries d JOIN webhook_events e ON e.seq = d.seq \
              WHERE d.state = 'waiting'",
         )
-        .fetch_one(&self.reader)
+        .fetch_one(self.reader()?)
         .await?;
         Ok((count.cast_unsigned(), oldest))
     }
@@ -429,7 +429,7 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn forget_deliveries(&self, now_us: i64) -> Result<(), RegistryError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin_write().await?;
         sqlx::query("DELETE FROM webhook_deliveries WHERE state <> 'waiting' AND last_at < $1")
             .bind(now_us - KEPT_US)
             .execute(&mut *tx)

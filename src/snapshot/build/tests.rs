@@ -37,6 +37,7 @@ fn delta(generation: u64, prompts: Vec<PromptState>) -> Delta {
     Delta {
         generation,
         epoch: "e".into(),
+        pseudonym_key: "k".into(),
         environments: vec![EnvironmentState {
             name: "production".into(),
             protected: false,
