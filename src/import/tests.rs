@@ -467,7 +467,7 @@ fn handlebars_means_the_same_as_jinja() {
         ("a\n  {{#if who}}\n  b\n  {{/if}}\nc", "a\n  b\nc"),
         ("\\{{who}} {{!-- no }} --}}{% raw %} {#", "{{who}} {% raw %} {#"),
         ("{{user.tags.0}}", "x"),
-        ("{{json user}}", "{\"name\":\"Ada\",\"tags\":[\"x\",\"y\"]}"),
+        ("{{json user}}", "{\"name\": \"Ada\", \"tags\": [\"x\", \"y\"]}"),
     ] {
         let mut notes = Vec::new();
         let pieces = convert(source, prompt_id, &mut notes).unwrap_or_else(|why| panic!("{why}: {source}"));

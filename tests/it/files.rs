@@ -214,6 +214,17 @@ async fn edited_files_are_reviewed_applied_and_proposed_where_protected() {
         &["prompt", "apply", at, "--prune", "--environment", "staging"],
     );
     assert!(gateway.admin(Method::GET, "/prompts/empty", &Value::Null).await.json()["archived_at"].is_string());
+    let (before, arms) = text.split_once("  production:\n").unwrap();
+    let after = &arms[arms.find("versions:").unwrap()..];
+    std::fs::write(&greet, format!("{before}{after}")).unwrap();
+    let (code, said) = read(
+        &gateway,
+        &["prompt", "apply", at, "--prune", "--environment", "production"],
+    );
+    assert!(
+        code == 0 && said.contains("production is protected, support/greet stays live"),
+        "{code} {said}"
+    );
     std::fs::write(dir.join("gone.yaml"), "{}\n").unwrap();
     let (_, pulled) = read(&gateway, &["prompt", "pull", at]);
     assert!(

@@ -178,6 +178,14 @@ impl Run<'_> {
             }
         }
         for (id, deployment) in off {
+            if deployment.protected {
+                // A change proposes what goes live, not that nothing is.
+                let said = format!(
+                    "{environment} is protected, {id} stays live: an admin can take it down (promptgate take-down)"
+                );
+                self.did("left", id, json!({"environment": environment}), &said);
+                continue;
+            }
             let path = format!("/prompts/{}/deployments/{}", encode(id), encode(environment));
             let (etag, body) = (format!("\"{}\"", deployment.base), json!({"message": self.message}));
             self.remote
