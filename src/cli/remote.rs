@@ -13,6 +13,7 @@ pub mod exchanges;
 pub mod keys;
 mod library;
 pub mod moves;
+pub mod nodes;
 mod preflight;
 pub mod prompt;
 pub mod shift;

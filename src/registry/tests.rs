@@ -4,6 +4,7 @@ mod audit;
 mod deployments;
 mod drafts;
 mod environments;
+mod follow;
 mod golive;
 mod keys;
 mod library;
