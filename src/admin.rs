@@ -26,6 +26,7 @@ mod etag;
 mod exchanges;
 mod guard;
 mod keys;
+mod nodes;
 mod openapi;
 mod preflight;
 mod prompt_path;
@@ -46,6 +47,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post, put};
 
+pub use nodes::ThisNode;
 pub use preflight::RehearsalSettings;
 
 use crate::metrics::Metrics;
@@ -62,6 +64,7 @@ pub struct AdminState {
     /// None where nothing is recorded.
     pub store: Option<Arc<Store>>,
     pub rehearsal: Arc<RehearsalSettings>,
+    pub node: Arc<ThisNode>,
 }
 
 /// Builds the routes under `/api/v1`; all of them ask for a token, and nearly all for a permission.
@@ -94,6 +97,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/exchanges/{id}", get(exchanges::show))
         .route("/openapi.json", get(openapi::show))
         .route("/stats", get(exchanges::stats))
+        .route("/nodes", get(nodes::list))
         .route("/erasures", get(erasures::list).post(erasures::create))
         .route("/erasures/{id}", get(erasures::show))
         .route("/changes", get(changes::list).post(changes::propose))

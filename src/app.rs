@@ -7,7 +7,9 @@ mod control;
 mod eraser;
 mod gauges;
 mod listener;
+mod nodes;
 mod shifts;
+mod start;
 mod webhooks;
 mod worker;
 
@@ -20,13 +22,13 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::RehearsalSettings;
+use crate::admin::{RehearsalSettings, ThisNode};
 use crate::config::{self, Config, Sink};
 use crate::domain::price::PriceTable;
 use crate::metrics::Metrics;
 use crate::proxy::Settings;
 use crate::registry::Registry;
-use crate::snapshot::{Cell, Pinned, Publisher, Routing, Snapshot};
+use crate::snapshot::{Cell, Pinned, Routing, Snapshot};
 use crate::telemetry::{Durability, SinkOptions, SpoolLimits, Store, Telemetry, TelemetryOptions};
 
 pub use gauges::Gauges;
@@ -49,6 +51,7 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     telemetry: Telemetry,
     registry: Arc<Registry>,
+    node_id: String,
     drain: Duration,
 }
 
@@ -72,13 +75,13 @@ impl App {
             Some(path) => PriceTable::load(path)?,
         };
         let routing = Arc::new(Routing::new(&config)?);
-        let registry = Registry::open(&config.registry.url)
-            .await
-            .context("cannot open the registry")?;
-        let registry = Arc::new(registry);
-        let new_admin_token = registry.ensure_admin_token(admin_token).await?;
         let cell = Arc::new(Cell::new(Snapshot::empty(routing, &config.hash)));
-        let publisher = Publisher::start(Arc::clone(&registry), Arc::clone(&cell)).await?;
+        let start::Started {
+            registry,
+            publisher,
+            new_admin_token,
+            away,
+        } = start::start(&config, &cell, admin_token).await?;
         let telemetry = start_telemetry(&config, &metrics, control.clone()).await?;
         let store = telemetry.store();
 
@@ -120,7 +123,15 @@ impl App {
             telemetry.watch(),
             telemetry.ship_stats(),
         );
+        let node = Arc::new(ThisNode {
+            id: uuid::Uuid::now_v7().simple().to_string(),
+            name: config.server.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: data_address.to_string(),
+            started_at_us: jiff::Timestamp::now().as_microsecond(),
+        });
         let plane = control::Plane {
+            node: Arc::clone(&node),
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             store: store.clone(),
@@ -145,8 +156,17 @@ impl App {
             tokio::spawn(control::serve(admin, plane, control_stopped)),
             tokio::spawn(shifts::run(Arc::clone(&registry), Arc::clone(&publisher))),
             tokio::spawn(webhooks.run()),
+            tokio::spawn(nodes::run(
+                Arc::clone(&registry),
+                Arc::clone(&publisher),
+                Arc::clone(&node),
+            )),
             tokio::spawn(publisher.follow()),
         ];
+        if away {
+            let token = admin_token.map(str::to_owned);
+            tasks.push(tokio::spawn(start::reach(Arc::clone(&registry), token)));
+        }
         if let (Some(store), Some(spares)) = (store.clone(), telemetry.spares()) {
             let eraser = eraser::Eraser {
                 registry: Arc::clone(&registry),
@@ -168,6 +188,7 @@ impl App {
             tasks,
             telemetry,
             registry,
+            node_id: node.id.clone(),
             drain: config.server.drain,
         })
     }
@@ -187,6 +208,10 @@ impl App {
         let _ = self.stop_control.send(true);
         for task in &self.tasks {
             task.abort();
+        }
+        if self.registry.is_shared() {
+            // Said once, so that nobody looks for a node that stopped in good order.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.registry.forget_node(&self.node_id)).await;
         }
         let unshipped_segments = self.telemetry.drain(SHIP_AT_EXIT).await;
         self.registry.close().await;

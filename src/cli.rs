@@ -81,6 +81,8 @@ enum Command {
     Tail(remote::exchanges::TailArgs),
     /// Erase what a person's requests and answers said
     Erase(remote::erase::Args),
+    /// List the processes that serve the registry, and how far each is
+    Nodes(remote::nodes::Args),
     /// Requests, errors, latencies, tokens and cost by group
     Stats(remote::stats::Args),
     /// Run a stand-in provider for tests and benchmarks
@@ -121,6 +123,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Exchanges(args) => remote::exchanges::run(args),
         Command::Tail(args) => remote::exchanges::tail(args),
         Command::Erase(args) => remote::erase::run(args),
+        Command::Nodes(args) => remote::nodes::run(&args),
         Command::Stats(args) => remote::stats::run(args),
         Command::MockProvider(args) => mock_provider::run(*args),
     }

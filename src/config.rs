@@ -129,7 +129,7 @@ impl Config {
 
     fn read(r: &mut reader::Reader<'_>, env: Env<'_>) -> Self {
         let server = r.section("server", |r| Server::read(r, env));
-        let registry = r.section("registry", Registry::read);
+        let registry = r.section("registry", |r| Registry::read(r, env));
         let telemetry = r.section("telemetry", |r| Telemetry::read(r, env));
         let webhooks = r.section("webhooks", Webhooks::read);
         let limits = r.section("limits", Limits::read);

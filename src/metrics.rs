@@ -43,6 +43,8 @@ pub struct Metrics {
     workers: Mutex<Vec<Registry>>,
     pub snapshot_generation: IntGauge,
     pub snapshot_age_seconds: Gauge,
+    pub snapshot_lag_generations: IntGauge,
+    pub registry_up: IntGauge,
     pub spool_bytes: IntGauge,
     pub spool_capacity_bytes: IntGauge,
     pub spool_level: IntGauge,
@@ -100,6 +102,20 @@ impl Metrics {
                 IntGauge::new(
                     "promptgate_snapshot_generation",
                     "The registry state being served. If nodes differ for long, look at their logs for registry errors.",
+                ),
+            ),
+            snapshot_lag_generations: registered(
+                &shared,
+                IntGauge::new(
+                    "promptgate_snapshot_lag_generations",
+                    "Generations this node was told of and does not serve yet. Above 0 for long: it cannot read the registry.",
+                ),
+            ),
+            registry_up: registered(
+                &shared,
+                IntGauge::new(
+                    "promptgate_registry_up",
+                    "1 if the registry answered when it was last asked. 0: nothing can be changed, applications are served on.",
                 ),
             ),
             snapshot_age_seconds: registered(

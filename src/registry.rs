@@ -26,7 +26,9 @@ mod environments;
 mod erasures;
 mod keys;
 mod library;
+mod listen;
 mod names;
+mod nodes;
 mod page;
 mod partials;
 mod preflight;
@@ -48,6 +50,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -55,6 +58,7 @@ use sqlx::AnyPool;
 
 use sql::{Pools, SqlTransaction};
 
+use crate::config::Secret;
 use crate::domain::review::CheckState;
 use crate::domain::version::Problem;
 
@@ -65,7 +69,7 @@ pub use changes::{
     ChangeDeployment, ChangeFilter, ChangeRecord, Check, Comment, Goal, LeadTime, NewChange, NewCheck, NewPreflight,
     PREFLIGHT, ProposedDeployment, Review, ReviewStats,
 };
-pub use delta::{Delta, EnvironmentState, KeyState, LiveState, PromptState};
+pub use delta::{Delta, EnvironmentState, KeyState, Known, LiveState, Mark, PromptState};
 pub use deploy::{Glass, Target};
 pub use deployments::{Deployment, DeploymentKind};
 pub use drafts::{Draft, DraftName, DraftSave};
@@ -76,6 +80,8 @@ pub use environments::{Environment, EnvironmentUpdate};
 pub use erasures::{Erasure, Person};
 pub use keys::{CreatedKey, Key, NewKey};
 pub use library::{Archived, Listed, Match, PromptFilter};
+pub use listen::{Heard, Listener};
+pub use nodes::{GONE_AFTER, Node, NodeReport};
 pub use page::{MAX_PAGE, Page, PageOf};
 pub use preflight::Present;
 pub use prompts::{Live, NewPrompt, Prompt};
@@ -255,8 +261,11 @@ impl From<Missing> for RegistryError {
 /// The registry's database.
 #[derive(Debug, Clone)]
 pub struct Registry {
+    url: Secret,
     /// Set once the database was reached and its schema looked at.
     pools: Arc<OnceLock<Pools>>,
+    /// Counts how often the database turned out to be another one, or to have been put back to an earlier state.
+    lineage: Arc<AtomicU64>,
 }
 
 impl Registry {
@@ -265,11 +274,42 @@ impl Registry {
     /// # Errors
     /// When the URL is of neither form, the database cannot be opened, or a newer program wrote it.
     pub async fn open(url: &str) -> Result<Self, RegistryError> {
-        let pools = connect::open(url).await?;
-        schema::migrate(&pools).await?;
-        Ok(Self {
-            pools: Arc::new(OnceLock::from(pools)),
-        })
+        let registry = Self::closed(url);
+        registry.connect().await?;
+        Ok(registry)
+    }
+
+    /// Returns a registry whose calls all fail as unavailable until [`Self::connect`] has succeeded.
+    pub fn closed(url: &str) -> Self {
+        Self {
+            url: Secret::new(url),
+            pools: Arc::default(),
+            lineage: Arc::default(),
+        }
+    }
+
+    /// Returns a number that changes when what was read once may not be so any more, immutable versions included.
+    pub fn lineage(&self) -> u64 {
+        self.lineage.load(Relaxed)
+    }
+
+    /// Notes that the database is not the one that was read before.
+    pub fn begin_lineage(&self) {
+        self.lineage.fetch_add(1, Relaxed);
+    }
+
+    /// Opens the database as [`Self::open`] does, once.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub async fn connect(&self) -> Result<(), RegistryError> {
+        if self.pools.get().is_none() {
+            let pools = connect::open(self.url.expose()).await?;
+            schema::migrate(&pools).await?;
+            // Somebody else may have been quicker; theirs are as good.
+            let _ = self.pools.set(pools);
+        }
+        Ok(())
     }
 
     /// Opens the database only to read it, beside a running gateway or without one: for looking at the audit log.
@@ -281,6 +321,7 @@ impl Registry {
         schema::require_present(&pools).await?;
         Ok(Self {
             pools: Arc::new(OnceLock::from(pools)),
+            ..Self::closed(url)
         })
     }
 

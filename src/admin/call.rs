@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use super::auth::{self, RequestId};
 use super::errors::Failure;
-use super::{AdminState, RehearsalSettings};
+use super::{AdminState, RehearsalSettings, ThisNode};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::role::{Permission, Reach, Role, Scope, allows};
 use crate::metrics::Metrics;
 use crate::registry::{Actor, By, Caller, MAX_PAGE, Page, PageOf, Published, Registry};
-use crate::snapshot::Routing;
+use crate::snapshot::{Publisher, Routing};
 use crate::telemetry::Store;
 
 /// The largest request body.
@@ -75,6 +75,14 @@ impl Call {
     /// The generation that this node serves.
     pub fn generation(&self) -> u64 {
         self.state.publisher.generation()
+    }
+
+    pub fn publisher(&self) -> &Publisher {
+        &self.state.publisher
+    }
+
+    pub fn this_node(&self) -> &ThisNode {
+        &self.state.node
     }
 
     /// What this node knows of models and prices.

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::registry::testing::TestDatabase;
-use crate::snapshot::{Cell, Routing, Snapshot};
+use crate::snapshot::{Cell, Following, Routing, Snapshot};
 
 const TOKEN: &str = "test-admin-token";
 
@@ -72,7 +72,10 @@ impl TestAdmin {
         let registry = Arc::new(registry);
         let cell = Cell::new(Snapshot::empty(Arc::new(Routing::default()), "test"));
         let state = AdminState {
-            publisher: Publisher::start(Arc::clone(&registry), Arc::new(cell)).await.unwrap(),
+            publisher: Publisher::start(Arc::clone(&registry), Arc::new(cell), Following::default())
+                .await
+                .unwrap(),
+            node: Arc::default(),
             registry,
             metrics: crate::metrics::Metrics::new("test"),
             store: None,

@@ -13,7 +13,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use super::gauges::Gauges;
-use crate::admin::{self, AdminState, RehearsalSettings};
+use crate::admin::{self, AdminState, RehearsalSettings, ThisNode};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::snapshot::Publisher;
@@ -26,6 +26,7 @@ pub struct Plane {
     pub publisher: Arc<Publisher>,
     pub store: Option<Arc<Store>>,
     pub rehearsal: Arc<RehearsalSettings>,
+    pub node: Arc<ThisNode>,
     pub metrics: Arc<Metrics>,
     pub gauges: Arc<Gauges>,
     pub ready: Arc<AtomicBool>,
@@ -53,6 +54,7 @@ fn router(plane: Plane) -> Router {
         metrics: Arc::clone(&plane.metrics),
         store: plane.store.clone(),
         rehearsal: Arc::clone(&plane.rehearsal),
+        node: Arc::clone(&plane.node),
     });
     let operations = Router::new()
         .route("/metrics", get(metrics))

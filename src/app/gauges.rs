@@ -40,6 +40,8 @@ impl Gauges {
     pub fn render(&self) -> String {
         let metrics = &self.metrics;
         metrics.snapshot_generation.set(self.publisher.generation() as i64);
+        metrics.snapshot_lag_generations.set(self.publisher.behind() as i64);
+        metrics.registry_up.set(i64::from(self.publisher.is_up()));
         metrics.snapshot_age_seconds.set(self.publisher.age().as_secs_f64());
         let figures = self.spool.figures();
         metrics.spool_bytes.set(figures.unshipped_bytes as i64);

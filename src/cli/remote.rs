@@ -15,6 +15,7 @@ pub mod import;
 pub mod keys;
 mod library;
 pub mod moves;
+pub mod nodes;
 mod preflight;
 pub mod prompt;
 pub mod shift;

@@ -62,6 +62,16 @@ pub fn warnings(config: &Config) -> Vec<String> {
             "no [[models]] are configured: every completion will be answered with 404 model_not_found".to_owned(),
         );
     }
+    if config.registry.is_postgres()
+        && !config.registry.url.contains("sslmode=")
+        && !config.registry.url.contains("host=/")
+    {
+        warnings.push(
+            "registry.url has no sslmode: if PostgreSQL offers no TLS, prompts go over the network as they are; write \
+             sslmode=verify-full, or sslmode=disable where the network is trusted"
+                .to_owned(),
+        );
+    }
     for provider in &config.providers {
         let used = config
             .models

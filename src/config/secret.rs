@@ -62,6 +62,14 @@ pub(super) const CLICKHOUSE_PASSWORD: Keys = Keys {
     file_example: "/run/secrets/clickhouse",
 };
 
+pub(super) const REGISTRY_PASSWORD: Keys = Keys {
+    env: "password_env",
+    file: "password_file",
+    plain: "password",
+    env_example: "PROMPTGATE_REGISTRY_PASSWORD",
+    file_example: "/run/secrets/registry",
+};
+
 /// Resolves a secret named by a variable or a file; none when neither is given.
 pub(super) fn read(r: &mut Reader<'_>, env: Env<'_>, keys: &Keys) -> Option<Secret> {
     let from_env = r.parsed(keys.env, keys.env_example, |name| from_env(name, env, keys));

@@ -183,6 +183,9 @@ fn example_file_uncommented_is_valid_and_shows_the_defaults() {
         // One of the two ways, with the variable that is set here.
         .replace("CLICKHOUSE_PASSWORD", "OPENAI_API_KEY")
         .replace("password_file = \"/run/secrets/clickhouse\"\n", "")
+        // What the default registry, a file, has no use for.
+        .replace("password_env = \"PROMPTGATE_REGISTRY_PASSWORD\"\n", "")
+        .replace("password_file = \"/run/secrets/registry\"\n", "")
         .replace("urls = [\"http://ch-1:8123\", \"http://ch-2:8123\"]\n", "")
         .replace("/etc/ssl/private-ca.pem", "Cargo.toml");
     let folder = tempfile::tempdir().unwrap();

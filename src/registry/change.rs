@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use super::audit;
-use super::sql::{SqlConnection, SqlTransaction};
+use super::sql::{Engine, SqlConnection, SqlTransaction};
 use super::webhooks::outbox::{self, Happened};
-use super::{Registry, RegistryError, now_us, number};
+use super::{Registry, RegistryError, audit, listen, now_us, number};
 
 /// Who acts: a user, by which token, in which request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +45,9 @@ pub struct By<'a> {
 /// A write transaction under way; dropping it undoes everything, its generation included.
 pub(super) struct Change<'a> {
     tx: SqlTransaction,
+    engine: Engine,
+    /// Whether the generation is a new one.
+    raised: bool,
     pub generation: u64,
     /// Microseconds since the Unix epoch.
     pub at_us: i64,
@@ -57,12 +59,15 @@ impl<'a> Change<'a> {
     ///
     /// The counter is a row, not a sequence, so that generations have no gaps and become visible in their order.
     pub async fn begin(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
-        let mut tx = registry.pools()?.begin_change().await?;
+        let pools = registry.pools()?;
+        let mut tx = pools.begin_change().await?;
         let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation + 1 RETURNING generation")
             .fetch_one(&mut *tx)
             .await?;
         Ok(Self {
             tx,
+            engine: pools.engine,
+            raised: true,
             generation: number(generation)?,
             at_us: now_us(),
             actor: actor.into(),
@@ -71,13 +76,16 @@ impl<'a> Change<'a> {
 
     /// Takes the write lock only, for what applications never see: reviews and comments make no generation.
     pub async fn begin_quietly(registry: &Registry, actor: impl Into<Actor<'a>>) -> Result<Self, RegistryError> {
-        let mut tx = registry.pools()?.begin_change().await?;
+        let pools = registry.pools()?;
+        let mut tx = pools.begin_change().await?;
         // Locks the same row as a change does, so that both queue.
         let (generation,): (i64,) = sqlx::query_as("UPDATE meta SET generation = generation RETURNING generation")
             .fetch_one(&mut *tx)
             .await?;
         Ok(Self {
             tx,
+            engine: pools.engine,
+            raised: false,
             generation: number(generation)?,
             at_us: now_us(),
             actor: actor.into(),
@@ -90,6 +98,7 @@ impl<'a> Change<'a> {
             .fetch_one(&mut *self.tx)
             .await?;
         self.generation = number(generation)?;
+        self.raised = true;
         Ok(())
     }
 
@@ -135,8 +144,11 @@ impl<'a> Change<'a> {
         outbox::emit(&mut self.tx, &happened).await
     }
 
-    /// Commits what has its audit rows already.
-    pub async fn end(self) -> Result<u64, RegistryError> {
+    /// Commits what has its audit rows already; whoever listens is told by the database.
+    pub async fn end(mut self) -> Result<u64, RegistryError> {
+        if self.raised && self.engine == Engine::Postgres {
+            listen::tell(&mut self.tx, self.generation).await?;
+        }
         self.tx.commit().await?;
         Ok(self.generation)
     }
@@ -144,7 +156,6 @@ impl<'a> Change<'a> {
     /// Writes the last audit row and commits.
     pub async fn commit(mut self, action: &str, subject: &str, detail: Value) -> Result<u64, RegistryError> {
         self.audit(action, subject, detail).await?;
-        self.tx.commit().await?;
-        Ok(self.generation)
+        self.end().await
     }
 }

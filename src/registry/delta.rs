@@ -7,16 +7,42 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::registry::sql::SqlConnection;
 
+use serde_json::json;
+
+use super::change::{Actor, Change};
 use super::secret::digest_bytes;
 use super::{Registry, RegistryError, environments, number, parse};
 use crate::domain::content::Content;
 use crate::domain::split::Arm;
 
+/// The end of the audit log when a state was read: the number and the hash of its last entry. Every change appends to the log
+/// and entries never change, so a log that has this entry goes on from that state. One that has not is another's, or came
+/// out of a backup: its generations count something else.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Mark {
+    pub entries: i64,
+    pub hash: String,
+}
+
+/// What a reader has, and asks to go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Empty for one that has nothing.
+    pub epoch: String,
+    pub generation: u64,
+    pub mark: Mark,
+}
+
 /// Everything that changed since a generation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delta {
+    /// Whether this is all there is, to start from nothing.
+    pub whole: bool,
+    pub mark: Mark,
     /// The generation this state has.
     pub generation: u64,
     /// The database's lineage: another one means that generations cannot be compared, read everything.
@@ -32,14 +58,14 @@ pub struct Delta {
     pub keys: Vec<KeyState>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentState {
     pub name: String,
     pub protected: bool,
 }
 
 /// The whole present state of a prompt that changed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptState {
     /// The same for ever, whatever the prompt is called; no other prompt has it.
     pub uid: String,
@@ -53,7 +79,7 @@ pub struct PromptState {
 }
 
 /// What is live for a prompt in one environment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LiveState {
     pub environment: String,
     pub deployment: u32,
@@ -65,10 +91,11 @@ pub struct LiveState {
 }
 
 /// A key by the digest of its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyState {
     pub id: String,
     /// SHA-256 of the secret.
+    #[serde(with = "super::secret::hexadecimal")]
     pub digest: [u8; 32],
     pub name: String,
     pub environment: String,
@@ -88,31 +115,110 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn changes_since(&self, generation: u64) -> Result<Delta, RegistryError> {
-        let since = i64::try_from(generation).unwrap_or(i64::MAX);
         let mut tx = self.begin_read().await?;
-        let (epoch, pseudonym_key, present): (String, String, i64) =
-            sqlx::query_as("SELECT epoch, pseudonym_key, generation FROM meta")
-                .fetch_one(&mut *tx)
-                .await?;
-        let environments = environments::all(&mut tx).await?;
-        let delta = Delta {
-            generation: number(present)?,
-            epoch,
-            pseudonym_key,
-            environments: environments
-                .into_iter()
-                .map(|environment| EnvironmentState {
-                    name: environment.name,
-                    protected: environment.protected,
-                })
-                .collect(),
-            retired_names: retired_since(&mut tx, since).await?,
-            prompts: prompts_since(&mut tx, since).await?,
-            keys: keys_since(&mut tx, since).await?,
-        };
-        tx.commit().await?;
-        Ok(delta)
+        let (state, _) = state(&mut tx, 0).await?;
+        read(&mut tx, state, generation).await
     }
+
+    /// Returns what changed since the reader read, or nothing. If the database is not the one the reader read, or was put
+    /// back to an earlier state since, that is everything there is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn follow(&self, known: &Known) -> Result<Option<Delta>, RegistryError> {
+        let mut tx = self.begin_read().await?;
+        let (state, hash) = state(&mut tx, known.mark.entries).await?;
+        let goes_on = match hash {
+            Some(hash) => hash == known.mark.hash,
+            None => known.mark == Mark::start(),
+        };
+        let same = state.epoch == known.epoch && goes_on && state.generation >= known.generation;
+        if same && state.generation == known.generation {
+            return Ok(None);
+        }
+        let since = if same { known.generation } else { 0 };
+        read(&mut tx, state, since).await.map(Some)
+    }
+
+    /// Raises the generation above one that was served already: after a backup was put back, so that generations go on
+    /// growing on every node. Does nothing if it is above by now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn raise_above(&self, generation: u64) -> Result<(), RegistryError> {
+        let mut change = Change::begin(self, Actor::named("promptgate")).await?;
+        if change.generation > generation + 1 {
+            return Ok(());
+        }
+        let above = generation + 1;
+        sqlx::query("UPDATE meta SET generation = $1")
+            .bind(above.cast_signed())
+            .execute(change.sql())
+            .await?;
+        let detail = json!({"from": change.generation - 1, "to": above});
+        change.generation = above;
+        change.commit("registry.restored", "registry", detail).await?;
+        Ok(())
+    }
+}
+
+impl Mark {
+    /// The mark of a log without entries.
+    pub fn start() -> Self {
+        Self {
+            entries: 0,
+            hash: crate::domain::audit::hex(&crate::domain::audit::START),
+        }
+    }
+}
+
+/// What the database says of itself.
+struct State {
+    epoch: String,
+    pseudonym_key: String,
+    generation: u64,
+    mark: Mark,
+}
+
+/// Reads the present state, and the hash of an entry of the log.
+async fn state(sql: &mut SqlConnection, entry: i64) -> Result<(State, Option<String>), RegistryError> {
+    let (epoch, pseudonym_key, generation, entries, hash, met): (String, String, i64, i64, String, Option<String>) =
+        sqlx::query_as(
+        "SELECT m.epoch, m.pseudonym_key, m.generation, h.entries, h.hash, (SELECT a.hash FROM audit a WHERE a.id = $1) \
+         FROM meta m CROSS JOIN audit_head h",
+    )
+    .bind(entry)
+    .fetch_one(sql)
+    .await?;
+    let state = State {
+        epoch,
+        pseudonym_key,
+        generation: number(generation)?,
+        mark: Mark { entries, hash },
+    };
+    Ok((state, met))
+}
+
+async fn read(sql: &mut SqlConnection, state: State, generation: u64) -> Result<Delta, RegistryError> {
+    let since = i64::try_from(generation).unwrap_or(i64::MAX);
+    let environments = environments::all(sql).await?;
+    Ok(Delta {
+        whole: since == 0,
+        mark: state.mark,
+        generation: state.generation,
+        epoch: state.epoch,
+        pseudonym_key: state.pseudonym_key,
+        environments: environments
+            .into_iter()
+            .map(|environment| EnvironmentState {
+                name: environment.name,
+                protected: environment.protected,
+            })
+            .collect(),
+        retired_names: retired_since(sql, since).await?,
+        prompts: prompts_since(sql, since).await?,
+        keys: keys_since(sql, since).await?,
+    })
 }
 
 async fn retired_since(sql: &mut SqlConnection, since: i64) -> Result<Vec<String>, RegistryError> {

@@ -48,6 +48,20 @@ pub(super) fn digest_bytes(hex: &str) -> Result<[u8; 32], RegistryError> {
     Ok(digest)
 }
 
+/// A digest as hexadecimal digits where it is serialised.
+pub(super) mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(digest: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&crate::domain::audit::hex(digest))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::digest_bytes(&text).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ mod deployments;
 mod drafts;
 mod dump;
 mod environments;
+mod follow;
 mod golive;
 mod keys;
 mod library;

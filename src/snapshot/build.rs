@@ -28,8 +28,12 @@ impl Snapshot {
         }
     }
 
-    /// Returns this table with the changes applied; what did not change is shared.
+    /// Returns this table with the changes applied; what did not change is shared. A whole state leaves nothing of it.
     pub fn with(&self, delta: Delta) -> Self {
+        if delta.whole && !self.epoch.is_empty() {
+            let empty = Self::empty(Arc::clone(&self.routing), &self.config_hash);
+            return empty.with(delta);
+        }
         let mut prompts: Vec<(Arc<str>, Option<Arc<PromptEntry>>)> = Vec::with_capacity(delta.prompts.len());
         prompts.extend(delta.retired_names.into_iter().map(|name| (name.into(), None)));
         for state in delta.prompts {

@@ -25,6 +25,8 @@ struct Cache {
     /// By the prompt's uid: an id may have been given to another prompt since.
     versions: HashMap<(Arc<str>, u32), Entry>,
     clock: u64,
+    /// The registry's, when the versions were read.
+    lineage: u64,
 }
 
 struct Entry {
@@ -77,6 +79,10 @@ impl Pinned {
 
     fn cached(&self, prompt: &Arc<str>, version: u32) -> Option<Arc<CompiledVersion>> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.lineage != self.registry.lineage() {
+            cache.lineage = self.registry.lineage();
+            cache.versions.clear();
+        }
         cache.clock += 1;
         let now = cache.clock;
         let entry = cache.versions.get_mut(&(Arc::clone(prompt), version))?;

@@ -661,6 +661,7 @@ pub(in crate::admin) const CALLS: &[Call] = &[
         (202, "Erasure"),
     ),
     read("/erasures/{erasure}", "Show how far an erasure is", &[], "Erasure").needs(Need::May(EraseContent)),
+    read("/nodes", "List the processes that serve this registry", &[], "NodeList"),
     read("/openapi.json", "This text", &[], "Any").needs(Need::Token),
     read(
         "/healthz",

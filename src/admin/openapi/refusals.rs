@@ -14,7 +14,7 @@ fn codes(call: &Call) -> Vec<ErrorCode> {
     }
     let reads = call.method == "get";
     // Bodies are read before anything else, also of calls that have no use for one.
-    let mut codes = vec![InvalidApiKey, InvalidJson, BodyTooLarge, Internal];
+    let mut codes = vec![InvalidApiKey, InvalidJson, BodyTooLarge, Internal, Unavailable];
     let mut add = |more: &[ErrorCode]| codes.extend(more);
     if call.need != Need::Token {
         add(&[NotAllowed]);

@@ -100,7 +100,9 @@ impl Place {
             None => Ok(Source::Api(self.server.connect()?)),
             Some(url) => {
                 let opened = Registry::open_read_only(url).await;
-                Ok(Source::File(opened.with_context(|| format!("cannot read {url}"))?))
+                Ok(Source::File(
+                    opened.context("cannot read the registry named by --registry")?,
+                ))
             }
         }
     }

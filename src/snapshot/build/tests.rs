@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::registry::EnvironmentState;
+use crate::registry::{EnvironmentState, Mark};
 
 fn content(text: &str) -> Content {
     serde_json::from_value::<Content>(json!({ "text": text }))
@@ -35,6 +35,8 @@ fn state(id: &str, aliases: &[&str], deployment: u32, version: u32, text: &str) 
 
 fn delta(generation: u64, prompts: Vec<PromptState>) -> Delta {
     Delta {
+        whole: generation == 1,
+        mark: Mark::start(),
         generation,
         epoch: "e".into(),
         pseudonym_key: "k".into(),
