@@ -35,6 +35,7 @@ mod resolve;
 mod route;
 mod series;
 mod shape;
+mod show;
 mod worker;
 
 pub use body::Body;

@@ -1,7 +1,9 @@
 //! Answers to the caller: our own, our errors, and the head of a provider's.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 use serde_json::Value;
 
@@ -44,7 +46,11 @@ pub async fn refuse(mut exchange: Box<Exchange>, error: ApiError) -> Response<Bo
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         ErrorCode::MethodNotAllowed => {
-            let allow = if exchange.endpoint == "models" { "GET" } else { "POST" };
+            let allow = if ["models", "prompt"].contains(&exchange.endpoint) {
+                "GET"
+            } else {
+                "POST"
+            };
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         code if code.kind() == ErrorKind::Overloaded => {
@@ -57,15 +63,36 @@ pub async fn refuse(mut exchange: Box<Exchange>, error: ApiError) -> Response<Bo
 }
 
 /// Answers with JSON of our own, and records the exchange as done.
-pub async fn own(mut exchange: Box<Exchange>, value: &Value) -> Response<Body> {
+pub async fn own(mut exchange: Box<Exchange>, value: &Value, etag: Option<HeaderValue>) -> Response<Body> {
     let body = Bytes::from(value.to_string());
     exchange.content.response_bytes = body.len() as u64;
     let ticket = exchange.record(Outcome::Ok, 200, None);
     exchange.worker.recorder.flushed(ticket).await;
     let mut response = Response::new(Body::Whole(Some(body)));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
+    if let Some(etag) = etag {
+        tag(response.headers_mut(), etag);
+    }
     describe(&exchange, response.headers_mut());
     response
+}
+
+/// Answers that the caller has it already, and records the exchange as done.
+pub async fn unchanged(mut exchange: Box<Exchange>, etag: HeaderValue) -> Response<Body> {
+    let ticket = exchange.record(Outcome::Ok, 304, None);
+    exchange.worker.recorder.flushed(ticket).await;
+    let mut response = Response::new(Body::Whole(None));
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    tag(response.headers_mut(), etag);
+    describe(&exchange, response.headers_mut());
+    response
+}
+
+/// What a cache needs to know: for whom it is, and that it must ask.
+fn tag(headers: &mut HeaderMap, etag: HeaderValue) {
+    headers.insert(ETAG, etag);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(VARY, HeaderValue::from_static("authorization, x-promptgate-unit"));
 }
 
 /// Takes over what a caller may see of a provider's head.

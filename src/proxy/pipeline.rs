@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -22,22 +22,25 @@ use super::resolve::{self, Choice, Resolved};
 use super::route::{self, Route};
 use super::shape::{self, Shaped};
 use super::worker::Worker;
-use super::{feedback, models, render};
+use super::{feedback, models, render, show};
 use crate::domain::error::{ApiError, ErrorCode};
 use crate::domain::json::{self, Fields};
 use crate::domain::version::CompiledVersion;
 use crate::domain::{rendering, variables};
 use crate::provider::openai::Call;
-use crate::snapshot::{Key, PinnedError, Snapshot};
+use crate::snapshot::{Key, PinnedError, PromptEntry, Snapshot};
 
 /// What the stages before the relay end with.
-enum Reply {
+pub(super) enum Reply {
     /// A provider's answer, and whether its usage chunk is withheld.
     Upstream(Attempted, bool),
-    Own(Value),
+    /// An answer of ours, and its `ETag`.
+    Own(Value, Option<HeaderValue>),
+    /// 304: the caller has what this `ETag` names.
+    Unchanged(HeaderValue),
 }
 
-enum Failure {
+pub(super) enum Failure {
     Refused(ApiError),
     /// The caller left; the exchange's drop records it.
     Gone,
@@ -59,7 +62,8 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Answer {
     let mut exchange = Box::new(Exchange::begin(&worker, &head, &snapshot));
     Ok(match stages(&mut exchange, snapshot, &head, body).await {
         Ok(Reply::Upstream(attempted, withhold_usage)) => relay(exchange, attempted, withhold_usage).await,
-        Ok(Reply::Own(value)) => answer::own(exchange, &value).await,
+        Ok(Reply::Own(value, etag)) => answer::own(exchange, &value, etag).await,
+        Ok(Reply::Unchanged(etag)) => answer::unchanged(exchange, etag).await,
         Err(Failure::Refused(error)) => answer::refuse(exchange, error).await,
         Err(Failure::Gone) => Response::new(Body::Whole(None)),
     })
@@ -79,10 +83,11 @@ async fn stages(
         }
     };
     match route {
-        Route::Models => Ok(Reply::Own(models::list(&admitted))),
+        Route::Models => Ok(Reply::Own(models::list(&admitted), None)),
+        Route::Prompt(name) => show::answer(exchange, head, admitted, &name).await,
         Route::Feedback => {
             let body = read(exchange, head, body).await?;
-            Ok(Reply::Own(feedback::take(exchange, &body).await?))
+            Ok(Reply::Own(feedback::take(exchange, &body).await?, None))
         }
         Route::Call(call) => {
             let body = read(exchange, head, body).await?;
@@ -263,7 +268,8 @@ async fn prompted(
         .filter(|model| !model.starts_with("prompt/"));
     let requested = version.model_for(callers.as_deref());
     if asked.render_only {
-        return Ok(Reply::Own(render::answer(exchange, requested, &messages, &parameters)?));
+        let rendered = render::answer(exchange, requested, &messages, &parameters)?;
+        return Ok(Reply::Own(rendered, None));
     }
     let Some(requested) = requested else {
         return Err(model_missing("neither the prompt's version nor the request names a model").into());
@@ -353,7 +359,7 @@ fn note_caller(exchange: &mut Exchange, head: &Parts, fields: &Fields<'_>) {
     }
 }
 
-fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
+pub(super) fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
     exchange.environment = Arc::clone(&resolved.environment);
     let prompt = &resolved.prompt;
     exchange.prompt = Some(match &resolved.choice {
@@ -387,29 +393,30 @@ fn note_prompt(exchange: &mut Exchange, resolved: &Resolved) {
 
 async fn compiled(exchange: &Exchange, resolved: &Resolved) -> Result<Arc<CompiledVersion>, ApiError> {
     let prompt = &resolved.prompt;
-    let broken = |why: &str| {
-        tracing::error!(prompt = %prompt.id, why, "a stored version cannot be used");
-        ApiError::new(
-            ErrorCode::Internal,
-            "this version cannot be used by this build, the log says why",
-        )
-    };
     match &resolved.choice {
-        Choice::Live { arm, .. } => arm.compiled.clone().map_err(|why| broken(&why)),
+        Choice::Live { arm, .. } => arm.compiled.clone().map_err(|why| broken(prompt, &why)),
         Choice::Pinned(version) => {
-            exchange
-                .worker
-                .pinned
-                .get(&prompt.uid, *version)
-                .await
-                .map_err(|error| match &error {
-                    PinnedError::Broken(why) => broken(why),
-                    PinnedError::Missing => ApiError::new(ErrorCode::VersionNotFound, error.to_string()),
-                    PinnedError::Registry(why) => {
-                        tracing::warn!(why, "cannot read a pinned version");
-                        ApiError::new(ErrorCode::Unavailable, "the version cannot be read now, try again")
-                    }
-                })
+            let version = exchange.worker.pinned.get(&prompt.uid, *version).await;
+            version.map_err(|error| pinned_error(prompt, &error))
+        }
+    }
+}
+
+fn broken(prompt: &PromptEntry, why: &str) -> ApiError {
+    tracing::error!(prompt = %prompt.id, why, "a stored version cannot be used");
+    ApiError::new(
+        ErrorCode::Internal,
+        "this version cannot be used by this build, the log says why",
+    )
+}
+
+pub(super) fn pinned_error(prompt: &PromptEntry, error: &PinnedError) -> ApiError {
+    match error {
+        PinnedError::Broken(why) => broken(prompt, why),
+        PinnedError::Missing => ApiError::new(ErrorCode::VersionNotFound, error.to_string()),
+        PinnedError::Registry(why) => {
+            tracing::warn!(why, "cannot read a version");
+            ApiError::new(ErrorCode::Unavailable, "the version cannot be read now, try again")
         }
     }
 }

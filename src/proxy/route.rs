@@ -17,6 +17,8 @@ pub enum Route<'a> {
     /// The prompt's name as in the path, decoded: `id`, `id@environment` or `id:version`.
     Render(Cow<'a, str>),
     PromptCompletions(Cow<'a, str>),
+    /// The prompt itself.
+    Prompt(Cow<'a, str>),
 }
 
 impl Route<'_> {
@@ -28,6 +30,7 @@ impl Route<'_> {
             Self::Feedback => "feedback",
             Self::Render(_) => "prompt_render",
             Self::PromptCompletions(_) => "prompt_completions",
+            Self::Prompt(_) => "prompt",
         }
     }
 
@@ -37,7 +40,7 @@ impl Route<'_> {
     /// 405 with the right one.
     pub fn allow(&self, method: &Method) -> Result<(), ApiError> {
         let wanted = match self {
-            Self::Models => Method::GET,
+            Self::Models | Self::Prompt(_) => Method::GET,
             _ => Method::POST,
         };
         if *method == wanted {
@@ -66,18 +69,19 @@ pub fn find(path: &str) -> Result<Route<'_>, ApiError> {
     }
 }
 
-/// The action is the last segment; ids may have raw or encoded slashes.
+fn decode(name: &str) -> Option<Cow<'_, str>> {
+    let name = percent_decode_str(name).decode_utf8().ok()?;
+    (!name.is_empty()).then_some(name)
+}
+
+/// The action is the last segment, if it is one: those words are in no id. Ids may have raw or encoded slashes.
 fn prompt_route(path: &str) -> Option<Route<'_>> {
     let rest = path.strip_prefix("/v1/prompts/")?;
-    let (name, action) = rest.rsplit_once('/')?;
-    let name = percent_decode_str(name)
-        .decode_utf8()
-        .ok()
-        .filter(|name| !name.is_empty())?;
-    match action {
-        "render" => Some(Route::Render(name)),
-        "completions" => Some(Route::PromptCompletions(name)),
-        _ => None,
+    match rest.rsplit_once('/').unwrap_or(("", rest)) {
+        (name, "render") => decode(name).map(Route::Render),
+        (name, "completions") => decode(name).map(Route::PromptCompletions),
+        (_, "") => None,
+        _ => decode(rest).map(Route::Prompt),
     }
 }
 
@@ -87,7 +91,7 @@ fn unknown(path: &str) -> ApiError {
         ErrorCode::UnknownRoute,
         format!(
             "there is no route {shown:?}; there are /v1/chat/completions, /v1/responses, /v1/completions, \
-             /v1/embeddings, /v1/models, /v1/feedback, /v1/prompts/{{id}}/render and /v1/prompts/{{id}}/completions"
+             /v1/embeddings, /v1/models, /v1/feedback, /v1/prompts/{{id}}, /v1/prompts/{{id}}/render and /v1/prompts/{{id}}/completions"
         ),
     )
 }
@@ -101,6 +105,9 @@ mod tests {
         for path in ["/v1/prompts/a/b@staging/render", "/v1/prompts/a%2Fb%40staging/render"] {
             assert_eq!(find(path).unwrap(), Route::Render("a/b@staging".into()));
         }
+        for path in ["/v1/prompts/a/b@staging", "/v1/prompts/a%2Fb%40staging"] {
+            assert_eq!(find(path).unwrap(), Route::Prompt("a/b@staging".into()));
+        }
         let completions = find("/v1/prompts/a:3/completions").unwrap();
         assert_eq!(completions, Route::PromptCompletions("a:3".into()));
     }
@@ -113,6 +120,8 @@ mod tests {
             "/v1/prompts/render",
             "/v1/prompts//render",
             "/v1/prompts/%ff/render",
+            "/v1/prompts/%ff",
+            "/v1/prompts/",
         ] {
             assert_eq!(find(path).unwrap_err().code, ErrorCode::UnknownRoute, "{path}");
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
 
+use crate::domain::content::Content;
 use crate::domain::version::CompiledVersion;
 use crate::registry::Registry;
 
@@ -61,13 +62,7 @@ impl Pinned {
         if let Some(found) = self.cached(prompt, version) {
             return Ok(found);
         }
-        let (registry, uid) = (Arc::clone(&self.registry), Arc::clone(prompt));
-        let read = self.control.spawn(async move { registry.content(&uid, version).await });
-        let content = match read.await {
-            Ok(Ok(content)) => content.ok_or(PinnedError::Missing)?,
-            Ok(Err(error)) => return Err(PinnedError::Registry(error.to_string())),
-            Err(error) => return Err(PinnedError::Registry(error.to_string())),
-        };
+        let content = self.content(prompt, version).await?;
         let compiled = CompiledVersion::compile(&content).map_err(|problems| {
             let first = problems.into_iter().next();
             PinnedError::Broken(first.map(|p| format!("{}: {}", p.path, p.message)).unwrap_or_default())
@@ -75,6 +70,20 @@ impl Pinned {
         let compiled = Arc::new(compiled);
         self.insert(Arc::clone(prompt), version, Arc::clone(&compiled));
         Ok(compiled)
+    }
+
+    /// Reads a version of the prompt with that uid: its effective content.
+    ///
+    /// # Errors
+    /// See [`PinnedError`].
+    pub async fn content(&self, prompt: &Arc<str>, version: u32) -> Result<Content, PinnedError> {
+        let (registry, uid) = (Arc::clone(&self.registry), Arc::clone(prompt));
+        let read = self.control.spawn(async move { registry.content(&uid, version).await });
+        match read.await {
+            Ok(Ok(content)) => content.ok_or(PinnedError::Missing),
+            Ok(Err(error)) => Err(PinnedError::Registry(error.to_string())),
+            Err(error) => Err(PinnedError::Registry(error.to_string())),
+        }
     }
 
     fn cached(&self, prompt: &Arc<str>, version: u32) -> Option<Arc<CompiledVersion>> {

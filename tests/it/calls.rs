@@ -1,8 +1,9 @@
 //! The other calls of OpenAI's API: responses (with prompts), completions and embeddings.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::TestGateway;
+use crate::support::{Answer, TestGateway};
 
 async fn gateway() -> TestGateway {
     let gateway = TestGateway::start().await;
@@ -145,4 +146,46 @@ async fn completions_and_embeddings_keep_their_prompt_and_input() {
     let record = gateway.record(answer.id()).await;
     assert_eq!(record["endpoint"], "embeddings");
     assert_eq!(record["input_tokens"], answer.json()["usage"]["prompt_tokens"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prompt_is_read_by_applications_that_render_it_themselves() {
+    let gateway = gateway().await;
+    let read = async |path: &str, etag: &str| {
+        let request = gateway.request(Method::GET, path).header("if-none-match", etag);
+        Answer::read(request.header("x-promptgate-unit", "ada").send().await.unwrap()).await
+    };
+    let first = read("/v1/prompts/support/greet", "").await.expect(200);
+    let body = first.json();
+    assert_eq!((&body["id"], &body["version"]), (&json!("support/greet"), &json!(1)));
+    assert_eq!(
+        (&body["variant"], &body["environment"]),
+        (&json!("control"), &json!("production"))
+    );
+    assert_eq!(
+        body["content"]["messages"][0],
+        json!({"role": "system", "content": "Be brief."})
+    );
+    assert_eq!(body["content"]["model"], "mock-model");
+    let etag = first.header("etag").to_owned();
+    for known in [etag.as_str(), &format!("\"other\", W/{etag}")] {
+        let unchanged = read("/v1/prompts/support%2Fgreet@production", known).await.expect(304);
+        assert_eq!((unchanged.header("etag"), unchanged.body.len()), (etag.as_str(), 0));
+        assert_eq!(unchanged.header("x-promptgate-version"), "1");
+    }
+    let version = gateway.version("support/greet", json!({"text": "Hello"})).await;
+    gateway
+        .deploy("support/greet", "production", json!([["control", version, 100]]))
+        .await;
+    let next = read("/v1/prompts/support/greet", &etag).await.expect(200);
+    assert_eq!(next.json()["version"], 2);
+    assert_ne!(next.header("etag"), etag);
+    let pinned = read("/v1/prompts/support/greet:1", &etag).await.expect(200).json();
+    assert_eq!(
+        (&pinned["variant"], &pinned["deployment"]),
+        (&json!("pinned"), &json!(null))
+    );
+    read("/v1/prompts/support/nobody", "").await.expect(404);
+    let wrong = gateway.post("/v1/prompts/support/greet", &json!({})).await.expect(405);
+    assert_eq!(wrong.header("allow"), "GET");
 }
