@@ -30,6 +30,10 @@ def run(stage, report, short):
     seen = sum(len(watcher.seen) for watcher in watchers)
     sent, failed = sum(load.sent for load in loads), sum(load.failed for load in loads)
     report.note(f"{sent:,} calls of the load, {failed} failed; {seen:,} answers looked at for mixes and steps back")
+    for load in loads if failed else []:
+        report.note(
+            f"statuses {dict(load.statuses)}, unanswered {load.unanswered}, cut {len(load.cut)}, not connected {load.unconnected}"
+        )
     report.equal("failed calls of the load", failed, 0)
     listed = until("all nodes are listed as current", lambda: current(fleet), 30)
     report.equal("nodes listed", len(listed), 3)
