@@ -12,6 +12,7 @@ def run(stage, report, short):
     for version in range(2, 6):
         fleet.publish(fleet.nodes[version % 3], version)
     fleet.caught_up()
+    # What a node serves is in its file already, but for the beginning of the file, half a second after a start.
     snapshots = [node.folder / "registry-snapshot" for node in fleet.nodes]
     written = lambda: all(path.exists() and f'"generation":{fleet.generation},' in path.read_text() for path in snapshots)
     until("every node has written its snapshot", written)
@@ -19,6 +20,7 @@ def run(stage, report, short):
         report.equal(f"{path.parent.name}: mode of the snapshot", oct(path.stat().st_mode & 0o777), "0o600")
         report.check(fleet.key not in path.read_text(), f"{path.parent.name}: the snapshot holds a key's secret")
     watchers = [Watcher(fleet, node) for node in fleet.nodes]
+    fleet.written = lambda: until("every node has written its snapshot", written)
 
     for n in range(1, (1 if short else 5) + 1):
         down(fleet, report, f"round {n}", n, watchers, 2 if short else 10)
@@ -65,6 +67,7 @@ def down(fleet, report, case, n, watchers, seconds):
     fleet.caught_up()
     report.check(fleet.generation > before, f"{case}: generation {fleet.generation} after {before}")
     caught_ms = (time.monotonic() - began) * 1e3
+    fleet.written()
     listed = until("nodes are listed again", lambda: len(nodes_by_name(other)) >= 3, 30)
     report.row(
         case=case, down_s=float(seconds), answers_meanwhile=sum(len(w.seen) for w in watchers) - answered,
