@@ -15,7 +15,7 @@
 //! | [`snapshot`] | the compiled table that requests read, and its atomic swap |
 //! | [`telemetry`] | exchange records: encoding, capture, shipping to a sink |
 //! | [`import`] | other systems' exports into prompts of ours: pure |
-//! | [`registry`] | durable prompts, versions, deployments, keys (SQLite) |
+//! | [`registry`] | durable prompts, versions, deployments, keys (SQLite or PostgreSQL) |
 //! | [`upstream`] | connections to providers: pool, TLS, timeouts |
 //! | [`provider`] | what each provider kind speaks: paths, credentials, usage |
 //! | [`spool`] | append-only segment files every record goes through |

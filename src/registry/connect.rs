@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Connection, Executor, SqliteConnection};
 
 use super::RegistryError;
-use super::sql::{Engine, Pools};
+use super::sql::{Engine, Pools, SqlConnection};
 
 /// How many connections read at the same time.
 const READERS: u32 = 4;
@@ -80,7 +80,8 @@ pub(super) async fn open(url: &str) -> Result<Pools, RegistryError> {
         }
         Engine::Postgres => {
             let url = postgres_url(url)?;
-            let writer = postgres_pool(POSTGRES_WRITERS).connect(&url).await?;
+            require_answer(&url).await?;
+            let writer = postgres_pool(POSTGRES_WRITERS).connect_lazy(&url)?;
             (postgres_pool(READERS).connect_lazy(&url)?, writer)
         }
     };
@@ -152,6 +153,18 @@ pub(super) fn postgres_url(url: &str) -> Result<String, RegistryError> {
     }
     full.pop();
     Ok(full)
+}
+
+/// Connects once: a pool tries again and again before it says that nobody is there, and then not why.
+async fn require_answer(url: &str) -> Result<(), RegistryError> {
+    let answer = tokio::time::timeout(POSTGRES_PATIENCE, SqlConnection::connect(url)).await;
+    match answer {
+        Ok(connection) => Ok(connection?.close().await?),
+        Err(_) => Err(RegistryError::Unavailable(format!(
+            "no answer within {} s",
+            POSTGRES_PATIENCE.as_secs()
+        ))),
+    }
 }
 
 fn file_url(options: &SqliteConnectOptions, mode: &str) -> String {

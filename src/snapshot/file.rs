@@ -19,7 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
@@ -59,25 +59,21 @@ pub struct SnapshotFile {
     path: PathBuf,
     /// Names the registry, so that the state of another one is never served.
     registry: String,
-    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
     pub(super) woken: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    /// Encoded deltas.
-    lines: Vec<u8>,
-    /// Whether they begin with a whole one, and so a new file.
-    whole: bool,
-}
-
-/// The file as it was written last.
-#[derive(Debug, Default)]
-pub(super) struct Written {
+struct State {
+    /// The file as it was written last; none until it begins with a state of this run.
     file: Option<File>,
     /// Bytes of its beginning, and of all additions.
     beginning: u64,
     additions: u64,
+    /// Encoded deltas of a file that is yet to be begun: a whole one first, and what came after it.
+    waiting: Option<Vec<u8>>,
+    /// Additions that came while a file was being written.
+    late: Vec<u8>,
 }
 
 impl SnapshotFile {
@@ -87,7 +83,7 @@ impl SnapshotFile {
         Self {
             path: path.to_owned(),
             registry: digest[..16].to_owned(),
-            waiting: Mutex::default(),
+            state: Mutex::default(),
             woken: Notify::new(),
         }
     }
@@ -146,44 +142,62 @@ impl SnapshotFile {
         }
     }
 
-    /// Has a state written soon.
-    pub(super) fn push(&self, delta: &Delta) {
-        let json = serde_json::to_vec(delta).expect("a delta's keys are strings");
-        let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if delta.whole {
-            waiting.lines.clear();
-            waiting.whole = true;
-        }
-        let crc = crc32fast::hash(&json);
-        waiting.lines.extend_from_slice(format!("{crc:08x} ").as_bytes());
-        waiting.lines.extend_from_slice(&json);
-        waiting.lines.push(b'\n');
-        drop(waiting);
-        self.woken.notify_one();
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what waits, and when the registry last confirmed it. Returns whether a whole state is needed next.
-    pub(super) fn write(&self, written: &mut Written, age: Duration) -> io::Result<bool> {
-        let waiting = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            std::mem::take(&mut *waiting)
-        };
-        let confirmed = now().saturating_sub(age).as_millis();
-        let result = if waiting.whole {
-            self.begin(written, &waiting.lines, confirmed)
+    /// Keeps a state that is about to be served: an addition is in the kernel's hands at once, so that a process that is
+    /// killed serves nothing older when it starts again; a whole state is written soon.
+    pub(super) fn push(&self, delta: &Delta) {
+        let json = serde_json::to_vec(delta).expect("a delta's keys are strings");
+        let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
+        line.extend_from_slice(&json);
+        line.push(b'\n');
+        let mut state = self.state();
+        if delta.whole {
+            state.waiting = Some(line);
+            self.woken.notify_one();
+        } else if let Some(waiting) = &mut state.waiting {
+            waiting.extend_from_slice(&line);
+        } else if state.file.is_some() {
+            state.add(&line);
         } else {
-            append(written, &waiting.lines, confirmed)
-        };
-        if result.is_err() {
-            // What was not written is missing from now on.
-            written.file = None;
+            state.late.extend_from_slice(&line);
+            self.woken.notify_one();
         }
-        result?;
-        Ok(written.file.is_none() || written.additions > written.beginning.max(LEAST_ADDITIONS))
+    }
+
+    /// Begins the file anew if a whole state waits, and notes when the registry last confirmed it. Returns whether a whole
+    /// state is needed.
+    pub(super) fn write(&self, age: Duration) -> io::Result<bool> {
+        let confirmed = now().saturating_sub(age).as_millis();
+        let waiting = {
+            let mut state = self.state();
+            let waiting = state.waiting.take();
+            if waiting.is_some() {
+                state.file = None;
+            }
+            state.late.clear();
+            waiting
+        };
+        if let Some(lines) = waiting {
+            // Long, and so not under the lock.
+            let file = self.begin(&lines, confirmed)?;
+            let mut state = self.state();
+            state.file = Some(file);
+            (state.beginning, state.additions) = (lines.len() as u64, 0);
+            let late = std::mem::take(&mut state.late);
+            state.add(&late);
+        }
+        let state = self.state();
+        let Some(file) = &state.file else { return Ok(true) };
+        let time = format!("{confirmed:0width$}", width = TIME_DIGITS);
+        file.write_all_at(time.as_bytes(), FORMAT.len() as u64)?;
+        Ok(state.additions > state.beginning.max(LEAST_ADDITIONS))
     }
 
     /// Writes a new file in the place of the old one.
-    fn begin(&self, written: &mut Written, lines: &[u8], confirmed: u128) -> io::Result<()> {
+    fn begin(&self, lines: &[u8], confirmed: u128) -> io::Result<File> {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -202,24 +216,21 @@ impl SnapshotFile {
         file.write_all(lines)?;
         file.sync_data()?;
         fs::rename(&beside, &self.path)?;
-        *written = Written {
-            file: Some(file),
-            beginning: lines.len() as u64,
-            additions: 0,
-        };
-        Ok(())
+        Ok(file)
     }
 }
 
-fn append(written: &mut Written, lines: &[u8], confirmed: u128) -> io::Result<()> {
-    let Some(file) = &mut written.file else {
-        return Ok(());
-    };
-    file.write_all(lines)?;
-    let time = format!("{confirmed:0width$}", width = TIME_DIGITS);
-    file.write_all_at(time.as_bytes(), FORMAT.len() as u64)?;
-    written.additions += lines.len() as u64;
-    Ok(())
+impl State {
+    fn add(&mut self, lines: &[u8]) {
+        let Some(file) = &mut self.file else { return };
+        match file.write_all(lines) {
+            Ok(()) => self.additions += lines.len() as u64,
+            Err(error) => {
+                tracing::warn!(%error, "cannot add to the snapshot's file, it will be written anew");
+                self.file = None;
+            }
+        }
+    }
 }
 
 fn decode(line: &[u8]) -> Option<Delta> {

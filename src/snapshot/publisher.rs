@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
 
 use super::cell::Cell;
-use super::file::{FileError, SnapshotFile, Written};
+use super::file::{FileError, SnapshotFile};
 use super::routing::Routing;
 use super::tables::Snapshot;
 use crate::registry::{Delta, Heard, Known, Mark, Registry, RegistryError};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before listening again where that failed.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long changes are gathered before they are written to the snapshot's file, and how often its confirmation is.
+/// How long changes are gathered before a new snapshot file is written, and how often the registry's confirmation is.
 const WRITE_AFTER: Duration = Duration::from_millis(500);
 const WRITE_AGAIN: Duration = Duration::from_secs(30);
 const CONFIRM_EVERY: Duration = Duration::from_secs(5);
@@ -223,13 +223,12 @@ impl Publisher {
     /// Keeps the snapshot's file up to date.
     async fn keep(&self) {
         let Some(file) = &self.following.file else { return };
-        let mut written = Written::default();
         let mut failing = false;
         loop {
             let _ = tokio::time::timeout(CONFIRM_EVERY, file.woken.notified()).await;
             tokio::time::sleep(WRITE_AFTER).await;
             // Some KiB mostly; on a multi-threaded runtime, so that this stops nobody.
-            let result = tokio::task::block_in_place(|| file.write(&mut written, self.age()));
+            let result = tokio::task::block_in_place(|| file.write(self.age()));
             if let Err(error) = &result
                 && !failing
             {

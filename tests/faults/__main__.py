@@ -11,7 +11,7 @@ import traceback
 from processes import Failed, Stage
 from report import Report
 
-SCENARIOS = ["kill", "clickhouse", "sigterm", "disk", "streams", "million", "secrets"]
+SCENARIOS = ["kill", "clickhouse", "sigterm", "disk", "streams", "million", "secrets", "fleet", "registry_down", "publisher_killed"]
 
 
 def run(name, options):

@@ -62,7 +62,7 @@ def http(method, url, body=None, headers=None, seconds=60):
 class Process:
     """One of ours, with its standard output and error in files."""
 
-    def __init__(self, stage, name, command, environment=None):
+    def __init__(self, stage, name, command, environment=None, **identity):
         self.name = name
         number = next(stage.numbers)
         self.out = stage.folder / f"{number:03}-{name}.out"
@@ -70,7 +70,7 @@ class Process:
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.child = subprocess.Popen(
                 [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                env=os.environ | (environment or {}), cwd=stage.folder,
+                env=os.environ | (environment or {}), cwd=stage.folder, **identity,
             )
         stage.processes.append(self)
 
@@ -157,10 +157,12 @@ CONFIG = """
 listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
 workers = 2
-node = "faults"
+node = "{name}"
 drain = "{drain}"
 [registry]
-url = "sqlite:{folder}/registry.db"
+url = "{registry}"
+poll = "{poll}"
+snapshot_path = "{folder}/registry-snapshot"
 [telemetry]
 sink = "{sink}"
 sqlite_path = "{folder}/telemetry.db"
@@ -195,6 +197,7 @@ class Gateway:
         values = {
             "drain": "10s", "sink": "clickhouse", "seal_after": "200ms", "telemetry": "", "idle": "60s",
             "provider": stage.mock.url, "log": "info", "clickhouse": clickhouse, "folder": self.folder, "spool": self.spool,
+            "registry": f"sqlite:{self.folder}/registry.db", "poll": "1s", "name": name,
             "database": self.database, "key_env": PROVIDER_KEY_ENV, "prefix": [],
         } | settings
         self.prefix, self.log_level = values.pop("prefix"), values.pop("log")
