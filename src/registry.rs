@@ -80,6 +80,9 @@ pub use versions::{Version, VersionName, VersionSummary};
 /// How many connections read at the same time.
 const READERS: u32 = 4;
 
+/// SQLite's page cache of each of them, in KiB as it wants it: below its 2 MiB, since the system caches the file as well.
+const READER_CACHE: &str = "-512";
+
 /// How long a statement waits for another process that holds the file, and a caller for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -270,7 +273,9 @@ impl Registry {
         };
         let writer = connect_first(&pool(1), &options).await?;
         schema::migrate(&writer).await?;
-        let reader = pool(READERS).connect_with(options).await?;
+        let reader = pool(READERS)
+            .connect_with(options.pragma("cache_size", READER_CACHE))
+            .await?;
         Ok(Self { reader, writer })
     }
 
