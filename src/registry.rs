@@ -30,6 +30,7 @@ mod partials;
 mod prompts;
 mod rollback;
 mod schema;
+mod search;
 mod secret;
 mod shifts;
 mod tokens;
@@ -42,6 +43,7 @@ mod versions;
 mod tests;
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -239,6 +241,7 @@ impl From<Missing> for RegistryError {
 pub struct Registry {
     reader: SqlitePool,
     writer: SqlitePool,
+    search: Arc<search::Search>,
 }
 
 impl Registry {
@@ -276,7 +279,8 @@ impl Registry {
         let reader = pool(READERS)
             .connect_with(options.pragma("cache_size", READER_CACHE))
             .await?;
-        Ok(Self { reader, writer })
+        let search = Arc::default();
+        Ok(Self { reader, writer, search })
     }
 
     /// Opens the database only to read it, beside a running gateway or without one: for looking at the audit log.
@@ -297,8 +301,8 @@ impl Registry {
             .connect_with(options)
             .await?;
         schema::require_present(&reader).await?;
-        let writer = reader.clone();
-        Ok(Self { reader, writer })
+        let (writer, search) = (reader.clone(), Arc::default());
+        Ok(Self { reader, writer, search })
     }
 
     /// Returns the present generation: one small read, for polling.

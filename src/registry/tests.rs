@@ -9,6 +9,7 @@ mod keys;
 mod library;
 mod names;
 mod prompts;
+mod search;
 mod shifts;
 mod upgrade;
 mod uses;
