@@ -14,6 +14,7 @@ mod about;
 mod audit;
 mod change;
 mod changes;
+mod checkpoint;
 mod delta;
 mod deploy;
 mod deployments;
@@ -265,7 +266,8 @@ impl Registry {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(PATIENCE);
+            .busy_timeout(PATIENCE)
+            .pragma("wal_autocheckpoint", checkpoint::AT_THE_LATEST);
         if let Some(folder) = options.get_filename().parent() {
             std::fs::create_dir_all(folder).map_err(sqlx::Error::Io)?;
         }

@@ -82,6 +82,9 @@ impl Publisher {
                 tracing::warn!(%error, "cannot read the registry, serving the last table");
             }
             failing = result.is_err();
+            if let Err(error) = self.registry.checkpoint().await {
+                tracing::debug!(%error, "cannot copy the registry's log");
+            }
         }
     }
 

@@ -103,3 +103,24 @@ async fn search_goes_through_many_prompts_of_many_versions_in_order() {
     assert_eq!(registry.listed(folder("odd", false)).await, [""; 0]);
     assert_eq!(registry.listed(folder("odd/", true)).await, odds);
 }
+
+#[tokio::test]
+async fn checkpoint_puts_the_log_into_the_file() {
+    let registry = TestRegistry::new().await;
+    registry.prompt_with_versions("a", 3).await;
+    let generation = registry.generation().await.unwrap();
+    registry.checkpoint().await.unwrap();
+    // The file without its log.
+    let (from, copy) = (
+        registry.folder.path().join("data/registry.db"),
+        tempfile::tempdir().unwrap(),
+    );
+    std::fs::create_dir(copy.path().join("data")).unwrap();
+    std::fs::copy(from, copy.path().join("data/registry.db")).unwrap();
+    let copied = Registry::open(&TestRegistry::url(&copy)).await.unwrap();
+    assert_eq!(copied.generation().await.unwrap(), generation);
+    assert_eq!(
+        copied.changes_since(0).await.unwrap(),
+        registry.changes_since(0).await.unwrap()
+    );
+}
