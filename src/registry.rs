@@ -14,6 +14,7 @@ mod about;
 mod audit;
 mod change;
 mod changes;
+mod checkpoint;
 mod connect;
 mod delta;
 mod deploy;
@@ -35,6 +36,7 @@ mod preflight;
 mod prompts;
 mod rollback;
 mod schema;
+mod search;
 mod secret;
 mod shifts;
 mod sql;
@@ -266,6 +268,7 @@ pub struct Registry {
     pools: Arc<OnceLock<Pools>>,
     /// Counts how often the database turned out to be another one, or to have been put back to an earlier state.
     lineage: Arc<AtomicU64>,
+    search: Arc<search::Search>,
 }
 
 impl Registry {
@@ -285,6 +288,7 @@ impl Registry {
             url: Secret::new(url),
             pools: Arc::default(),
             lineage: Arc::default(),
+            search: Arc::default(),
         }
     }
 

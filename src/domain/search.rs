@@ -1,9 +1,10 @@
 //! Looking for a text in what is written about a prompt and in its versions, whatever the case of letters.
 //!
 //! A database can only look roughly: it folds the case of ASCII letters, and stored JSON escapes some characters. So
-//! [`Needle::pattern`] finds everything that may match and [`Needle::find`] decides.
+//! [`Needle::pattern`] finds everything that may match and [`Needle::find`] decides. Texts folded beforehand, each as a
+//! line, have [`Needle::folded`] exactly where [`Needle::find`] finds something.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How many characters a snippet shows on either side.
 const AROUND: usize = 40;
@@ -36,6 +37,11 @@ impl Needle {
         }
         pattern.push('%');
         pattern
+    }
+
+    /// Returns the text as it is found in what [`fold`] and [`fold_texts`] return.
+    pub fn folded(&self) -> &str {
+        &self.folded
     }
 
     /// Returns the surroundings of the first place in `text` that has the needle.
@@ -75,24 +81,47 @@ impl Needle {
                 .iter()
                 .enumerate()
                 .find_map(|(at, item)| self.walk(&format!("{path}[{at}]"), item)),
-            Value::Object(fields) => fields
-                .iter()
-                // The same few words in every prompt.
-                .filter(|(name, _)| !matches!(name.as_str(), "role" | "type"))
-                .find_map(|(name, field)| {
-                    let inside = if path.is_empty() {
-                        name.clone()
-                    } else {
-                        format!("{path}.{name}")
-                    };
-                    self.walk(&inside, field)
-                }),
+            Value::Object(fields) => searched(fields).find_map(|(name, field)| {
+                let inside = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                self.walk(&inside, field)
+            }),
             Value::Null | Value::Bool(_) | Value::Number(_) => None,
         }
     }
 }
 
-fn fold(text: &str) -> String {
+/// Returns the texts of a version's content in which [`Needle::find_in`] looks, folded, each as a line.
+pub fn fold_texts(content: &Value) -> String {
+    let mut lines = String::new();
+    fold_into(content, &mut lines);
+    lines
+}
+
+fn fold_into(value: &Value, lines: &mut String) {
+    match value {
+        Value::String(text) => {
+            lines.push_str(&fold(text));
+            lines.push('\n');
+        }
+        Value::Array(items) => items.iter().for_each(|item| fold_into(item, lines)),
+        Value::Object(fields) => searched(fields).for_each(|(_, field)| fold_into(field, lines)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The fields of an object that are searched: some say the same few words in every prompt.
+fn searched(fields: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    fields
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "role" | "type"))
+}
+
+/// Returns a text in lower case, its white space single blanks: a line.
+pub fn fold(text: &str) -> String {
     let lower = text.chars().flat_map(char::to_lowercase).collect::<String>();
     lower.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -100,6 +129,7 @@ fn fold(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -128,5 +158,18 @@ mod tests {
         let found = Some(("messages[0].content[0].text".to_owned(), "Our Refund policy".to_owned()));
         assert_eq!(find("refund"), found);
         assert_eq!(find("user"), None);
+        assert_eq!(fold_texts(&content), "our refund policy\n");
+    }
+
+    proptest! {
+        /// What lets a search pass by a prompt without asking the database.
+        #[test]
+        fn folded_texts_have_the_needle_where_it_is_found(
+            needle in "[aÄß .\\n]{1,4}", texts in proptest::collection::vec("[aAÄäßſ .\\n\\t]{0,12}", 0..4),
+        ) {
+            let content = json!({"messages": texts, "role": "a"});
+            let Some(needle) = Needle::new(&needle) else { return Ok(()) };
+            prop_assert_eq!(fold_texts(&content).contains(needle.folded()), needle.find_in(&content).is_some());
+        }
     }
 }

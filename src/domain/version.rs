@@ -126,19 +126,22 @@ impl CompiledVersion {
         let mut compiler = Compiler::new(content);
         compiler.declared(content.variables.as_ref());
         compiler.partials(&content.partials);
-        let messages = (0..content.messages.len())
+        let mut messages: Vec<Message> = (0..content.messages.len())
             .filter_map(|at| compiler.message(at, &content.messages[at]))
             .collect();
         let parameters = compiler.parameters(content);
         let Compiler {
             problems,
-            variables,
+            mut variables,
             engine,
             ..
         } = compiler;
         if !problems.is_empty() {
             return Err(problems);
         }
+        // Thousands of versions stay for long.
+        messages.shrink_to_fit();
+        variables.shrink_to_fit();
         Ok(Self {
             messages,
             variables,
@@ -452,6 +455,7 @@ impl Segments {
 
     fn finish(mut self) -> Vec<Segment> {
         self.done.push(Segment::Literal(self.open.into()));
+        self.done.shrink_to_fit();
         self.done
     }
 }

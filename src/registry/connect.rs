@@ -12,10 +12,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Connection, Executor, SqliteConnection};
 
 use super::RegistryError;
+use super::checkpoint::AT_THE_LATEST;
 use super::sql::{Engine, Pools, SqlConnection};
 
 /// How many connections read at the same time.
 const READERS: u32 = 4;
+
+/// SQLite's page cache of each of them, in KiB as it wants it: below its 2 MiB, since the system caches the file as well.
+const READER_CACHE: &str = "PRAGMA cache_size = -512";
 
 /// How many write at the same time on PostgreSQL. They queue for one row, but a commit's way to the server and back is not
 /// time in which nobody else could get ready.
@@ -75,8 +79,8 @@ pub(super) async fn open(url: &str) -> Result<Pools, RegistryError> {
             let options = SqliteConnectOptions::from_str(url).map_err(|why| invalid(format!("{url:?}: {why}")))?;
             create_file(&options).await?;
             let url = file_url(&options, "rw");
-            let writer = sqlite_pool(1).connect(&url).await?;
-            (sqlite_pool(READERS).connect(&url).await?, writer)
+            let writer = sqlite_pool(1, "").connect(&url).await?;
+            (sqlite_pool(READERS, READER_CACHE).connect(&url).await?, writer)
         }
         Engine::Postgres => {
             let url = postgres_url(url)?;
@@ -117,14 +121,17 @@ fn told(pool: AnyPoolOptions, statements: String) -> AnyPoolOptions {
     })
 }
 
-fn sqlite_pool(connections: u32) -> AnyPoolOptions {
+fn sqlite_pool(connections: u32, more: &str) -> AnyPoolOptions {
     let pool = AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(PATIENCE);
     let patience = PATIENCE.as_millis();
     told(
         pool,
-        format!("PRAGMA busy_timeout = {patience}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"),
+        format!(
+            "PRAGMA busy_timeout = {patience}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA wal_autocheckpoint = {AT_THE_LATEST}; {more}"
+        ),
     )
 }
 

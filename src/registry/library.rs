@@ -1,6 +1,7 @@
 //! The library: prompts by folder, tag, owner and text.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::sql::{QueryBuilder, SqlConnection};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use super::{Page, PageOf, Prompt, Registry, RegistryError, number, parse};
 use crate::domain::folder;
 use crate::domain::search::Needle;
 
-/// How many candidates of a search are read at once.
+/// How many candidates are read at once where many of them may not be wanted.
 const BATCH: i64 = 200;
 
 /// The longest text to look for, in bytes.
@@ -93,7 +94,6 @@ fn push_archived(query: &mut QueryBuilder, archived: Archived) {
 async fn candidates(
     sql: &mut SqlConnection,
     filter: PromptFilter<'_>,
-    needle: Option<&Needle>,
     after: &str,
     rows: i64,
 ) -> Result<Vec<String>, RegistryError> {
@@ -121,24 +121,6 @@ async fn candidates(
             .push(" AND LOWER(p.tags) LIKE ")
             .push_bind(needle.pattern())
             .push(" ESCAPE '\\'");
-    }
-    if let Some(needle) = needle {
-        let pattern = needle.pattern();
-        query.push(" AND (");
-        for column in ["id", "description", "tags", "owner"] {
-            query
-                .push(format!("LOWER(p.{column}) LIKE "))
-                .push_bind(pattern.clone())
-                .push(" ESCAPE '\\' OR ");
-        }
-        query
-            .push("EXISTS (SELECT 1 FROM aliases a WHERE a.prompt_id = p.id AND LOWER(a.alias) LIKE ")
-            .push_bind(pattern.clone())
-            .push(" ESCAPE '\\') OR EXISTS (SELECT 1 FROM versions v WHERE v.prompt_id = p.id AND ")
-            .push(PRESENT)
-            .push(" AND LOWER(v.content) LIKE ")
-            .push_bind(pattern)
-            .push(" ESCAPE '\\'))");
     }
     query.push(" ORDER BY p.id LIMIT ").push_bind(rows);
     let ids: Vec<(String,)> = query.build_query_as().fetch_all(sql).await?;
@@ -236,16 +218,18 @@ impl Registry {
         }
         let needle = Needle::new(query);
         let wanted = page.rows();
-        let batch = if needle.is_some() || filter.tag.is_some() {
-            BATCH
-        } else {
-            wanted
+        let batch = if filter.tag.is_some() { BATCH } else { wanted };
+        let (mut tx, texts) = match needle {
+            Some(_) => self.search.read(self).await?,
+            None => (self.begin_read().await?, Arc::default()),
         };
-        let mut tx = self.begin_read().await?;
         let mut after = page.cursor.unwrap_or_default().to_owned();
         let mut items: Vec<Listed> = Vec::new();
         while (items.len() as i64) < wanted {
-            let ids = candidates(&mut tx, filter, needle.as_ref(), &after, batch).await?;
+            let ids = match &needle {
+                Some(needle) => texts.candidates(filter, needle, &after, batch as usize),
+                None => candidates(&mut tx, filter, &after, batch).await?,
+            };
             items.extend(decide(&mut tx, filter, needle.as_ref(), &ids).await?);
             match ids.last() {
                 Some(last) if ids.len() as i64 == batch => last.clone_into(&mut after),

@@ -11,6 +11,7 @@ mod keys;
 mod library;
 mod names;
 mod prompts;
+mod search;
 mod shifts;
 mod upgrade;
 mod uses;

@@ -155,18 +155,23 @@ fn known(old: Option<&PromptEntry>, version: u32) -> Option<Compiled> {
         .map(|arm| arm.compiled.clone())
 }
 
-fn compile(id: &str, version: u32, contents: &[(u32, Content)]) -> Compiled {
+fn compile(id: &str, version: u32, contents: &[(u32, Arc<str>)]) -> Compiled {
     let content = contents.iter().find(|(number, _)| *number == version);
     let compiled = match content {
-        Some((_, content)) => CompiledVersion::compile(content).map_err(|problems| {
-            let problems: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
-            problems.join("; ")
-        }),
+        Some((_, content)) => compile_stored(content),
         None => Err("its content is missing".to_owned()),
     };
     compiled.map(Arc::new).map_err(|why| {
         tracing::error!(prompt = id, version, why, "stored version does not compile");
         why.into()
+    })
+}
+
+fn compile_stored(content: &str) -> Result<CompiledVersion, String> {
+    let content: Content = serde_json::from_str(content).map_err(|why| why.to_string())?;
+    CompiledVersion::compile(&content).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
+        problems.join("; ")
     })
 }
 

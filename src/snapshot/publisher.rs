@@ -192,6 +192,9 @@ impl Publisher {
                 _ => {}
             }
             failing = result.is_err();
+            if let Err(error) = self.registry.checkpoint().await {
+                tracing::debug!(%error, "cannot copy the registry's log");
+            }
         }
     }
 

@@ -3,11 +3,9 @@ use serde_json::json;
 use super::*;
 use crate::registry::{EnvironmentState, Mark};
 
-fn content(text: &str) -> Content {
-    serde_json::from_value::<Content>(json!({ "text": text }))
-        .unwrap()
-        .normalise()
-        .unwrap()
+fn content(text: &str) -> Arc<str> {
+    let content: Content = serde_json::from_value(json!({ "text": text })).unwrap();
+    serde_json::to_string(&content.normalise().unwrap()).unwrap().into()
 }
 
 fn state(id: &str, aliases: &[&str], deployment: u32, version: u32, text: &str) -> PromptState {
