@@ -153,10 +153,19 @@ pub enum RegistryError {
 
 impl From<sqlx::Error> for RegistryError {
     fn from(error: sqlx::Error) -> Self {
-        match connect::is_away(&error) {
-            true => Self::Unavailable(error.to_string()),
-            false => Self::Database(error),
+        if connect::is_away(&error) {
+            return Self::Unavailable(error.to_string());
         }
+        // PostgreSQL: character_not_in_repertoire. The one such character in valid UTF-8 is NUL.
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.as_deref() == Some("22021") {
+            return Self::InvalidField {
+                field: "body",
+                message: "a text has the character NUL (\\u0000), which the registry cannot store: leave it out"
+                    .to_owned(),
+            };
+        }
+        Self::Database(error)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Webhooks: which events there are, how a delivery is signed, when it is tried again, and what must wait for what.
 //!
-//! Signatures and headers are those of Standard Webhooks (https://www.standardwebhooks.com), so that receivers can use its
+//! Signatures and headers are those of Standard Webhooks (<https://www.standardwebhooks.com>), so that receivers can use its
 //! libraries: HMAC-SHA256 over `id.timestamp.body`.
 
 mod address;

@@ -21,7 +21,7 @@ enum Command {
     },
     /// Have a URL told of what happens; prints the secret that signs it, once
     ///
-    /// promptgate webhooks create https://example.com/promptgate --event deployment --environment production
+    /// promptgate webhooks create URL --event deployment --environment production
     Create {
         url: String,
         #[command(flatten)]

@@ -23,6 +23,21 @@ async fn create_prompt_refuses_bad_and_taken_ids() {
     assert!(matches!(missing, Err(RegistryError::NotFound(Missing::Prompt(_)))));
 }
 
+/// SQLite stores it, PostgreSQL does not.
+#[tokio::test]
+async fn text_with_the_character_nul_is_stored_or_refused_with_its_name() {
+    let registry = TestRegistry::new().await;
+    let odd = NewPrompt {
+        description: "a\0b".to_owned(),
+        ..new("odd")
+    };
+    let made = registry.create_prompt(odd, "ada").await;
+    match registry.database.is_postgres() {
+        true => assert!(made.unwrap_err().to_string().contains("NUL")),
+        false => assert_eq!(made.unwrap().value.description, "a\0b"),
+    }
+}
+
 #[tokio::test]
 async fn aliases_resolve_and_cannot_be_taken_twice() {
     let registry = TestRegistry::new().await;
